@@ -1,0 +1,40 @@
+# Each target makes the environment that it needs. Variables:
+#   PY=python3.12       the interpreter to use (default: the first that runs, on PATH or among pyenv's)
+#   GPU=1               with `make venv`: the CUDA libraries too
+#   PYTEST_ARGS="..."   files or options for pytest instead of the whole suite
+
+SHELL := bash
+VERSIONS := 3.11 3.12 3.13 3.10
+PYTEST_ARGS ?=
+export PY
+
+.PHONY: help venv test lint test-oldest test-newest bench clean
+
+help:
+	@echo "make venv | test | lint | test-oldest | test-newest | bench | clean"
+
+venv:
+	@.ci/venv .venv "$(VERSIONS)" requirements-dev.txt $(if $(GPU),requirements-gpu.txt)
+
+test: venv
+	.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: venv
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m ruff format --check .
+
+# The two ends of the TensorFlow range, each with an environment of its own.
+test-oldest:
+	@.ci/venv .venv-oldest "3.11 3.10" requirements-dev.txt tensorflow==2.15.1 "numpy<2"
+	.venv-oldest/bin/python -m pytest $(PYTEST_ARGS)
+
+test-newest:
+	@.ci/venv .venv-newest "3.13" requirements-dev.txt "tensorflow==2.21.*"
+	.venv-newest/bin/python -m pytest $(PYTEST_ARGS)
+
+bench: venv
+	.venv/bin/python benchmarks/recurrent.py
+
+clean:
+	rm -rf .venv .venv-oldest .venv-newest .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""From audio files and transcripts to batches of tensors."""

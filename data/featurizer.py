@@ -1,0 +1,202 @@
+"""Turns audio samples into log-spectrograms and transcripts into label ids."""
+
+import numpy as np
+
+from official_utils.misc.errors import UserError
+
+
+def compute_spectrogram_feature(
+  samples: np.ndarray,
+  sample_rate: int,
+  stride_ms: float = 10.0,
+  window_ms: float = 20.0,
+  max_freq: float | None = None,
+  eps: float = 1e-14,
+) -> np.ndarray:
+  """Compute the log power spectrogram of a clip.
+
+  Args:
+    samples: float [samples], full scale being 1; a clip shorter than a window is padded with zeros to one.
+    sample_rate: samples a second.
+    stride_ms: step from window to window in milliseconds.
+    window_ms: length of a window in milliseconds.
+    max_freq: highest frequency kept, in hertz; None keeps all.
+    eps: added to the power before the logarithm.
+
+  Returns:
+    float32 [frames, bins].
+  """
+  samples = np.asarray(samples)
+  if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+    raise ValueError(f"samples must be floating point [samples], not {samples.dtype} {list(samples.shape)}")
+  window_size, hop = window_and_hop(sample_rate, window_ms, stride_ms)
+  num_bins = count_bins(sample_rate, window_size, max_freq)
+  samples = samples.astype(np.float32, copy=False)
+  if len(samples) < window_size:
+    samples = np.pad(samples, (0, window_size - len(samples)))
+
+  frames = np.lib.stride_tricks.sliding_window_view(samples, window_size)[::hop]
+  window = np.hanning(window_size)
+  # numpy 2 transforms float32 in float32, numpy 1 in float64. Either way the power is float32 from here on: an error of
+  # 1e-7 of the frame's loudest bin, which is far below 1e-4 in the logarithm for every bin above -20.
+  spectrum = np.fft.rfft(frames * window.astype(np.float32))[:, :num_bins].astype(np.complex64, copy=False)
+  power = spectrum.real**2 + spectrum.imag**2
+
+  # Every bin stands for its negative frequency, too, but for the first and the last.
+  scale = np.full(window_size // 2 + 1, 2.0 / (sample_rate * np.sum(window**2)))
+  scale[[0, -1]] /= 2
+  power *= scale[:num_bins].astype(np.float32)
+  power += np.float32(eps)
+  return np.log(power, out=power)
+
+
+def window_and_hop(sample_rate: int, window_ms: float, stride_ms: float) -> tuple[int, int]:
+  """Convert window and stride from milliseconds to samples."""
+  window_size = int(0.001 * sample_rate * window_ms)
+  hop = int(0.001 * sample_rate * stride_ms)
+  # Two points of a Hann window are zeros.
+  if window_size < 3:
+    raise UserError(
+      f"--window_ms={window_ms} is {max(window_size, 0)} samples at {sample_rate} Hz; it must be at least 3: "
+      f"raise --window_ms to {3000 / sample_rate:.4g} or more"
+    )
+  if hop < 1:
+    raise UserError(
+      f"--stride_ms={stride_ms} is 0 samples at {sample_rate} Hz; it must be at least 1: "
+      f"raise --stride_ms to {1000 / sample_rate:.4g} or more"
+    )
+  if hop > window_size:
+    raise UserError(
+      f"--stride_ms={stride_ms} is longer than --window_ms={window_ms}, which would skip samples: lower --stride_ms"
+    )
+  return window_size, hop
+
+
+def count_bins(sample_rate: int, window_size: int, max_freq: float | None = None) -> int:
+  """Count the frequency bins k with k * sample_rate / window_size <= max_freq (default: half the sample rate)."""
+  if max_freq is None:
+    return window_size // 2 + 1
+  if not 0 <= max_freq <= sample_rate / 2:
+    raise UserError(f"max_freq {max_freq} Hz must lie between 0 and half the sample rate, {sample_rate / 2} Hz")
+  return int(max_freq * window_size / sample_rate) + 1
+
+
+def normalize(spectrogram: np.ndarray) -> np.ndarray:
+  """Shift and scale each bin to mean 0 and deviation 1 over time.
+
+  Args:
+    spectrogram: float32 [frames, bins].
+
+  Returns:
+    float32 [frames, bins]. A bin that never changes (digital silence, a single frame) is exactly 0.
+  """
+  mean = spectrogram.mean(axis=0, dtype=np.float64)
+  deviation = spectrogram.std(axis=0, dtype=np.float64)
+  return ((spectrogram - mean) / (deviation + 1e-6)).astype(np.float32)
+
+
+class AudioFeaturizer:
+  """Computes the network's input from samples with fixed settings."""
+
+  def __init__(
+    self, sample_rate: int = 16000, window_ms: float = 20.0, stride_ms: float = 10.0, normalize: bool = True
+  ):
+    """Check and keep the settings.
+
+    Args:
+      sample_rate: samples a second that clips come with.
+      window_ms: length of a window in milliseconds.
+      stride_ms: step from window to window in milliseconds.
+      normalize: whether each bin is brought to mean 0 and deviation 1 over the clip.
+    """
+    self.sample_rate = sample_rate
+    self.window_ms = window_ms
+    self.stride_ms = stride_ms
+    self.normalize = normalize
+    self._window_size, self._hop = window_and_hop(sample_rate, window_ms, stride_ms)
+    self.num_feature_bins = count_bins(sample_rate, self._window_size)
+
+  def num_frames(self, num_samples):
+    """Tell how many frames `featurize` makes of so many samples (an integer or an array of integers)."""
+    return np.maximum(1, (num_samples - self._window_size) // self._hop + 1)
+
+  def featurize(self, samples: np.ndarray) -> np.ndarray:
+    """Compute float32 [frames, bins] from float [samples]."""
+    spectrogram = compute_spectrogram_feature(samples, self.sample_rate, self.stride_ms, self.window_ms)
+    return normalize(spectrogram) if self.normalize else spectrogram
+
+
+def normalize_text(text: str) -> str:
+  """Bring a transcript to the form that labels are made of: lower case, without space around it."""
+  return text.lower().strip()
+
+
+def compute_label_feature(text: str, token_to_index: dict[str, int]) -> list[int]:
+  """Convert a transcript to label ids.
+
+  Args:
+    text: the transcript; it is lower-cased and stripped here.
+    token_to_index: id of each character.
+
+  Returns:
+    An id for each character.
+  """
+  try:
+    return [token_to_index[character] for character in normalize_text(text)]
+  except KeyError as error:
+    raise UserError(
+      f"character {error.args[0]!r} of transcript {text!r} is not in the vocabulary; "
+      "add it to --vocabulary_file or leave such utterances out with --on_unknown=drop"
+    ) from error
+
+
+class TextFeaturizer:
+  """Knows the vocabulary; its last token, whatever its character, is the CTC blank.
+
+  Attributes:
+    token_to_index: id of each character.
+    index_to_token: character of each id.
+    speech_labels: all characters in the order of their ids.
+    num_classes: number of characters, the blank among them.
+    blank_index: id of the blank.
+    characters: those that a transcript may hold: all but the blank's.
+  """
+
+  def __init__(self, vocab_file: str):
+    """Read the vocabulary: one character a line; lines that begin with # are comments."""
+    tokens = _read_vocabulary(vocab_file)
+    self.token_to_index = {token: index for index, token in enumerate(tokens)}
+    self.index_to_token = dict(enumerate(tokens))
+    self.speech_labels = "".join(tokens)
+    self.num_classes = len(tokens)
+    self.blank_index = len(tokens) - 1
+    self.characters = frozenset(tokens[:-1])
+
+
+def _read_vocabulary(vocab_file: str) -> list[str]:
+  """Read and check the tokens of a vocabulary file."""
+  try:
+    with open(vocab_file, encoding="utf-8-sig", newline="\n") as file:
+      lines = [line.removesuffix("\n").removesuffix("\r") for line in file]
+  except OSError as error:
+    raise UserError(f"{vocab_file}: cannot read the vocabulary ({error.strerror}); check --vocabulary_file") from error
+  except UnicodeDecodeError as error:
+    raise UserError(f"{vocab_file}: the vocabulary is not UTF-8 text ({error}); check --vocabulary_file") from error
+
+  line_of = {}
+  for number, token in enumerate(lines, start=1):
+    if token.startswith("#"):
+      continue
+    if not token:
+      raise UserError(f"{vocab_file}, line {number}: is empty; remove it, or write one space if the space is meant")
+    if len(token) > 1:
+      raise UserError(f"{vocab_file}, line {number}: {token!r} has {len(token)} characters; write one a line")
+    if token in line_of:
+      raise UserError(f"{vocab_file}, line {number}: {token!r} stands in line {line_of[token]} already; remove one")
+    line_of[token] = number
+  if len(line_of) < 2:
+    raise UserError(
+      f"{vocab_file}: the vocabulary has {len(line_of)} characters; it needs those of the transcripts, one a line, "
+      "and after them one for the blank"
+    )
+  return list(line_of)

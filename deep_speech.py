@@ -1,0 +1,368 @@
+"""Trains DeepSpeech2 cycle by cycle, evaluates it after each, and stops early.
+
+    python data/download.py                  # fetch LibriSpeech
+    python deep_speech.py --num_gpus=-1      # train and evaluate on all GPUs
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+import decoder
+import deep_speech_model
+import speech_flags
+from data import dataset as speech_dataset
+from layers import ctc
+from official_utils import estimator as tf_estimator
+from official_utils.flags import core as flags_core
+from official_utils.lazy import tf
+from official_utils.logs import hooks_helper, logger
+from official_utils.misc import distribution_utils, model_helpers
+from official_utils.misc.errors import UserError
+from speech_flags import define_deep_speech_flags
+from training import checkpoints
+
+_WER_KEY = "WER"
+_CER_KEY = "CER"
+
+
+def compute_length_after_conv(max_time_steps, ctc_time_steps, input_length):
+  """Compute the output steps of each utterance by the original's float32 rule of three.
+
+  Used with --mask_padding=false only: it is often one step short; `compute_output_length` of the model is exact.
+
+  Args:
+    max_time_steps: frames of the padded batch, a scalar.
+    ctc_time_steps: output steps of the padded batch, a scalar.
+    input_length: real frames of each utterance, an integer tensor of any shape.
+
+  Returns:
+    An int32 tensor of the shape of `input_length`.
+  """
+  scaled = tf.cast(tf.multiply(input_length, ctc_time_steps), tf.float32)
+  return tf.cast(tf.math.floordiv(scaled, tf.cast(max_time_steps, tf.float32)), tf.int32)
+
+
+def ctc_loss(label_length, ctc_input_length, labels, logits):
+  """Compute the CTC loss of each utterance of a batch.
+
+  Args:
+    label_length: [batch, 1] int32, real labels.
+    ctc_input_length: [batch, 1] int32, real output steps.
+    labels: [batch, labels] int32.
+    logits: [batch, time, classes] before the softmax; the last class is the blank.
+
+  Returns:
+    [batch, 1] float32.
+  """
+  lengths = [tf.cast(tf.squeeze(length, axis=1), tf.int32) for length in (ctc_input_length, label_length)]
+  losses = ctc.ctc_losses(tf.transpose(logits, [1, 0, 2]), lengths[0], labels, lengths[1])
+  return tf.expand_dims(losses, axis=1)
+
+
+def evaluate_model(estimator, speech_labels: Sequence[str], entries: Sequence, input_fn_eval: Callable) -> dict:
+  """Transcribe an evaluation set and count the errors.
+
+  Args:
+    estimator: the trained estimator.
+    speech_labels: the labels in order, the blank last.
+    entries: the set's entries; their transcripts are the references.
+    input_fn_eval: yields the set's batches; their `index` says which entry an utterance is.
+
+  Returns:
+    The corpus rates WER and CER, the original's means of the utterances' rates (mean_WER, mean_CER), and global_step.
+  """
+  greedy_decoder = decoder.GreedyDecoder(speech_labels)
+  texts: dict[int, str] = {}
+  keys = ["log_probs", "length", "index"]
+  for batch in estimator.predict(input_fn_eval, predict_keys=keys, yield_single_examples=False):
+    hypotheses = greedy_decoder.decode(batch["log_probs"], batch["length"])
+    texts.update((int(index), each.text) for index, each in zip(batch["index"], hypotheses, strict=True))
+  order = sorted(texts)
+  score = decoder.score([entries[index].transcript for index in order], [texts[index] for index in order])
+  return {
+    _WER_KEY: score.wer,
+    _CER_KEY: score.cer,
+    "mean_WER": score.mean_wer,
+    "mean_CER": score.mean_cer,
+    "global_step": int(estimator.get_variable_value("global_step")),
+  }
+
+
+def model_fn(features, labels, mode, params):
+  """Build the graph of one mode for the Estimator.
+
+  Args:
+    features: the dictionary that `data.dataset.input_fn` describes.
+    labels: [batch, labels] int32, None when predicting.
+    mode: one of the Estimator's ModeKeys.
+    params: "network" (settings by flag name), "speech_labels" and "learning_rate".
+
+  Returns:
+    An EstimatorSpec.
+  """
+  network = params["network"]
+  model = make_network(network, len(params["speech_labels"]))
+  training = mode == tf_estimator.ModeKeys.TRAIN
+  frames = features["features"]
+  logits, lengths = model(frames, tf.squeeze(features["input_length"], axis=1), training)
+  num_steps = tf.shape(logits)[0]
+  logits = tf.transpose(logits, [1, 0, 2])
+  if mode == tf_estimator.ModeKeys.PREDICT:
+    if not network["mask_padding"]:
+      # The original decodes padding too.
+      lengths = tf.fill([tf.shape(logits)[0]], num_steps)
+    return tf_estimator.EstimatorSpec(mode, predictions=_predictions(logits, lengths, features))
+  if not network["mask_padding"]:
+    lengths = compute_length_after_conv(tf.shape(frames)[1], num_steps, tf.squeeze(features["input_length"], axis=1))
+  losses = ctc_loss(features["label_length"], tf.expand_dims(lengths, axis=1), labels, logits)
+  loss = tf.reduce_sum(losses * features["weight"])
+  if mode == tf_estimator.ModeKeys.EVAL:
+    metrics = _error_metrics(logits, lengths, labels, features["label_length"], params["speech_labels"])
+    return tf_estimator.EstimatorSpec(mode, loss=loss, eval_metric_ops=metrics)
+  return tf_estimator.EstimatorSpec(mode, loss=loss, train_op=make_train_op(loss, params["learning_rate"]))
+
+
+def make_network(network: Mapping[str, Any], num_classes: int) -> deep_speech_model.DeepSpeech2:
+  """Make the network that the settings describe.
+
+  Args:
+    network: settings by flag name, as `speech_flags.network_settings` gives them.
+    num_classes: output classes, the blank included.
+  """
+  return deep_speech_model.DeepSpeech2(
+    num_rnn_layers=network["rnn_hidden_layers"],
+    rnn_type=network["rnn_type"],
+    is_bidirectional=network["is_bidirectional"],
+    rnn_hidden_size=network["rnn_hidden_size"],
+    num_classes=num_classes,
+    use_bias=network["use_bias"],
+    conv_layout=network["conv_layout"],
+    mask_padding=network["mask_padding"],
+  )
+
+
+def _predictions(logits, lengths, features) -> dict:
+  """Collect what a caller may ask for; what is not asked for is not computed."""
+  predictions = {
+    "logits": logits,
+    "probabilities": tf.nn.softmax(logits),
+    "log_probs": tf.nn.log_softmax(logits),
+    "classes": tf.argmax(logits, axis=2),
+    "length": lengths,
+  }
+  if "index" in features:
+    predictions["index"] = tf.squeeze(features["index"], axis=1)
+  return predictions
+
+
+def _error_metrics(logits, lengths, labels, label_length, speech_labels: Sequence[str]) -> dict:
+  """Build the corpus WER and CER of greedy decoding as metrics."""
+  greedy_decoder = decoder.GreedyDecoder(speech_labels)
+
+  def count(logits, lengths, labels, label_lengths):
+    references = ["".join(speech_labels[i] for i in row[:n]) for row, n in zip(labels, label_lengths, strict=True)]
+    texts = [hypothesis.text for hypothesis in greedy_decoder.decode(logits, lengths)]
+    score = decoder.score(references, texts)
+    counts = [score.words.errors, score.words.reference_length, score.chars.errors, score.chars.reference_length]
+    return tf.constant(counts, tf.float32).numpy()
+
+  arguments = [logits, lengths, labels, tf.squeeze(label_length, axis=1)]
+  counts = tf.ensure_shape(tf.numpy_function(count, arguments, tf.float32), [4])
+  means, update = tf.compat.v1.metrics.mean_tensor(counts)
+  return {
+    _WER_KEY: (tf.math.divide_no_nan(means[0], means[1]), update),
+    _CER_KEY: (tf.math.divide_no_nan(means[2], means[3]), update),
+  }
+
+
+def make_train_op(loss, learning_rate: float):
+  """Build one Adam step and the update of the moving statistics; name the tensors that hooks look for."""
+  tf.identity(learning_rate, name="learning_rate")
+  tf.identity(loss, name="cross_entropy")
+  optimizer = tf.compat.v1.train.AdamOptimizer(learning_rate)
+  minimize = optimizer.minimize(loss, global_step=tf.compat.v1.train.get_or_create_global_step())
+  return tf.group(minimize, tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS))
+
+
+def generate_dataset(
+  data_path: str, flags_obj: flags.FlagValues, is_training: bool = True
+) -> speech_dataset.DeepSpeechDataset:
+  """Read and check a manifest.
+
+  Args:
+    data_path: the manifest.
+    flags_obj: the parsed flags.
+    is_training: whether utterances that CTC cannot align are left out; what is scored keeps them.
+  """
+  audio_config = speech_dataset.AudioConfig(**speech_flags.feature_settings(flags_obj), normalize=True)
+  config = speech_dataset.DatasetConfig(
+    audio_config, data_path, flags_obj.vocabulary_file, flags_obj.sortagrad, flags_obj.on_unknown, is_training
+  )
+  return speech_dataset.DeepSpeechDataset(
+    config, lambda frames: deep_speech_model.compute_output_length(frames, flags_obj.conv_layout)
+  )
+
+
+def make_estimator(flags_obj: flags.FlagValues, speech_labels: Sequence[str], devices: Sequence[str]):
+  """Make the Estimator around `model_fn`.
+
+  Args:
+    flags_obj: the parsed flags.
+    speech_labels: the labels in order, the blank last.
+    devices: where each replica computes.
+  """
+  config = tf_estimator.RunConfig(
+    tf_random_seed=flags_obj.seed,
+    session_config=distribution_utils.session_config(devices, flags_obj.inter_op, flags_obj.intra_op),
+    train_distribute=distribution_utils.get_distribution_strategy(devices, flags_obj.all_reduce_alg),
+  )
+  params = {
+    "network": speech_flags.network_settings(flags_obj),
+    "speech_labels": list(speech_labels),
+    "learning_rate": flags_obj.learning_rate,
+  }
+  return tf_estimator.Estimator(model_fn=model_fn, model_dir=flags_obj.model_dir, config=config, params=params)
+
+
+class _Run:
+  """One run of the program: its data sets, its model_dir and its estimator."""
+
+  def __init__(self, flags_obj: flags.FlagValues, devices: Sequence[str], benchmark_logger):
+    self._flags = flags_obj
+    self._devices = devices
+    self._benchmark_logger = benchmark_logger
+    self._device_batch_size = distribution_utils.per_device_batch_size(flags_obj.batch_size, len(devices))
+    paths = {"train": flags_obj.train_data_dir, "eval": flags_obj.eval_data_dir, "test": flags_obj.test_data_dir}
+    self._sets = {name: generate_dataset(path, flags_obj, name == "train") for name, path in paths.items() if path}
+    for name, each in self._sets.items():
+      print(f"{name}: {len(each.entries)} utterances of {paths[name]}, {len(each.left_out)} left out", flush=True)
+    self._num_train = len(self._sets["train"].entries)
+    self._model_dir = checkpoints.ModelDir(flags_obj.model_dir)
+    labels = self._sets["train"].speech_labels
+    settings = speech_flags.network_settings(flags_obj) | speech_flags.feature_settings(flags_obj)
+    self._model_dir.prepare(speech_flags.flag_values(flags_obj), settings, labels)
+    self._estimator = make_estimator(flags_obj, labels, devices)
+
+  def train_until_done(self) -> str:
+    """Train and evaluate in turns; return why that ended."""
+    num_epochs, cycle = self._flags.train_epochs, self._flags.epochs_between_evals
+    steps_per_epoch = -(-self._num_train // self._flags.batch_size)
+    epoch = self._model_dir.completed_epochs(steps_per_epoch)
+    row = None
+    if epoch:
+      print(f"going on after epoch {epoch} in {self._flags.model_dir}", flush=True)
+      row = self._model_dir.evaluation_after(epoch) or self._evaluate_cycle(epoch, {})
+    threshold = speech_flags.wer_threshold(self._flags)
+    while row is None or not model_helpers.past_stop_threshold(threshold, row[_WER_KEY]):
+      if epoch >= num_epochs:
+        return f"all {num_epochs} epochs of --train_epochs are done"
+      # A cycle ends at a whole multiple, also after a run that stopped elsewhere.
+      count = min(cycle - epoch % cycle, num_epochs - epoch)
+      self._model_dir.plan_epochs(epoch, count, steps_per_epoch)
+      training_results = self._train_cycle(range(epoch, epoch + count))
+      epoch += count
+      row = self._evaluate_cycle(epoch, training_results)
+    return f"WER {row[_WER_KEY]:.4f} after epoch {epoch} is at or below the threshold {threshold:g}"
+
+  def evaluate(self, name: str) -> dict:
+    """Score the newest checkpoint on the "eval" or the "test" set."""
+    chosen = self._sets[name]
+    # One device predicts, with the batch that fits one device.
+    input_fn = self._input_fn(chosen, self._device_batch_size, [range(len(chosen.entries))], 1)
+    with _clear_errors(chosen):
+      return evaluate_model(self._estimator, chosen.speech_labels, chosen.entries, input_fn)
+
+  def has_test_set(self) -> bool:
+    """Tell whether --test_data_dir was given."""
+    return "test" in self._sets
+
+  def _train_cycle(self, epochs: Sequence[int]) -> dict:
+    """Train the epochs of these numbers in one call; return mean loss and speed."""
+    from training import progress
+
+    options, train_set, num_replicas = self._flags, self._sets["train"], len(self._devices)
+    orders = [
+      speech_dataset.epoch_order(self._num_train, epoch, options.sortagrad, options.batch_size, options.seed)
+      for epoch in epochs
+    ]
+    follower = progress.ProgressHook(num_replicas)
+    hooks = hooks_helper.get_train_hooks(
+      options.hooks, batch_size=options.batch_size, model_dir=options.model_dir, metric_logger=self._benchmark_logger
+    )
+    with _clear_errors(train_set):
+      self._estimator.train(self._input_fn(train_set, options.batch_size, orders, num_replicas), [*hooks, follower])
+    return {
+      "loss": follower.mean_loss,
+      "train_seconds": follower.seconds,
+      "utterances_per_second": self._num_train * len(epochs) / follower.seconds,
+    }
+
+  def _evaluate_cycle(self, epoch: int, training_results: Mapping[str, float]) -> dict:
+    """Evaluate after a cycle, keep the row and print a line."""
+    start = time.perf_counter()
+    row = {"epoch": epoch, **training_results, **self.evaluate("eval"), "eval_seconds": time.perf_counter() - start}
+    self._benchmark_logger.log_evaluation_result({key: row[key] for key in (_WER_KEY, _CER_KEY, "global_step")})
+    self._model_dir.append_evaluation(row)
+    line = f"epoch {epoch}/{self._flags.train_epochs}"
+    if training_results:
+      line += f"  loss {row['loss']:.3f}  {row['utterances_per_second']:.1f} utterances/s"
+    print(f"{line}  WER {row[_WER_KEY]:.4f}  CER {row[_CER_KEY]:.4f}", flush=True)
+    return row
+
+  def _input_fn(self, chosen, batch_size: int, orders: Sequence[Sequence[int]], num_replicas: int) -> Callable:
+    """Bind an input_fn for the Estimator."""
+    num_threads = self._flags.num_parallel_calls
+    return lambda: speech_dataset.input_fn(batch_size, chosen, orders, num_replicas, num_threads)
+
+
+@contextlib.contextmanager
+def _clear_errors(chosen: speech_dataset.DeepSpeechDataset) -> Iterator[None]:
+  """Raise what went wrong in the input's generator in place of TensorFlow's account of it."""
+  try:
+    yield
+  except tf.errors.OpError:
+    if chosen.failure is None:
+      raise
+    raise chosen.failure from None
+  except tf.compat.v1.train.NanLossDuringTrainingError:
+    raise UserError("the loss became NaN; lower --learning_rate and start again.") from None
+
+
+def run_deep_speech(flags_obj: flags.FlagValues, devices: Sequence[str] | None = None) -> dict:
+  """Train with evaluation after each cycle, then score the test set.
+
+  Args:
+    flags_obj: the parsed flags.
+    devices: one a replica, such as ["/gpu:0", "/gpu:1"]; None takes what --num_gpus asks for.
+
+  Returns:
+    The results of the test set, or {} without one.
+  """
+  speech_flags.check_flags(flags_obj)
+  devices = devices or distribution_utils.list_devices(flags_obj.num_gpus)
+  if flags_obj.clean:
+    model_helpers.clean_model_dir(flags_obj.model_dir, checkpoints.MARKER_FILES)
+  with logger.benchmark_context(flags_obj) as benchmark_logger:
+    run = _Run(flags_obj, devices, benchmark_logger)
+    benchmark_logger.log_run_info(
+      "deep_speech", "LibriSpeech", speech_flags.flag_values(flags_obj), flags_obj.benchmark_test_id
+    )
+    print(f"stopped: {run.train_until_done()}", flush=True)
+    results = run.evaluate("test") if run.has_test_set() else {}
+  if results:
+    print(f"test: WER {results[_WER_KEY]:.4f}  CER {results[_CER_KEY]:.4f}", flush=True)
+  return results
+
+
+def main(_) -> None:
+  """Run with the flags of the command line."""
+  run_deep_speech(flags.FLAGS)
+
+
+if __name__ == "__main__":
+  define_deep_speech_flags()
+  flags_core.run(main, __doc__)

@@ -1,0 +1,1 @@
+"""Layers: tensors with their lengths in, tensors with their lengths out."""

@@ -1,0 +1,58 @@
+"""Two-dimensional convolution over time and frequency that knows where each utterance ends."""
+
+from typing import NamedTuple
+
+from official_utils.lazy import tf
+
+
+class ConvSpec(NamedTuple):
+  """Shape one convolution; each pair is (time, frequency)."""
+
+  kernel_size: tuple[int, int]
+  strides: tuple[int, int]
+  filters: int = 32
+
+  @property
+  def padding(self) -> tuple[int, int]:
+    """Count the zeros put before and after each axis."""
+    return self.kernel_size[0] // 2, self.kernel_size[1] // 2
+
+
+def output_size(size, spec: ConvSpec, axis: int = 0):
+  """Compute a convolution's output length exactly.
+
+  Args:
+    size: the input's length: an integer, an array or a tensor of integers.
+    spec: the convolution.
+    axis: 0 for time, 1 for frequency.
+
+  Returns:
+    The output's length, of the same kind.
+  """
+  return (size + 2 * spec.padding[axis] - spec.kernel_size[axis]) // spec.strides[axis] + 1
+
+
+def sequence_mask(lengths, max_length, dtype, rank: int):
+  """Mark real time steps, [batch, time, 1, ...] of the wanted rank: 1 up to each length, 0 beyond."""
+  mask = tf.sequence_mask(lengths, max_length, dtype)
+  return tf.reshape(mask, tf.concat([tf.shape(mask), [1] * (rank - 2)], axis=0))
+
+
+def conv_layer(inputs, lengths, spec: ConvSpec, name: str):
+  """Convolve without bias; zeros stand beyond the edges.
+
+  Args:
+    inputs: [batch, time, bins, channels], zero beyond the lengths if padding shall not count.
+    lengths: [batch], real time steps.
+    spec: the convolution.
+    name: the scope of the variable `kernel`.
+
+  Returns:
+    Outputs [batch, time', bins', filters] before any activation, and their lengths.
+  """
+  with tf.compat.v1.variable_scope(name):
+    shape = [*spec.kernel_size, inputs.shape[3], spec.filters]
+    kernel = tf.compat.v1.get_variable("kernel", shape, inputs.dtype)
+  pads = [[0, 0], [spec.padding[0]] * 2, [spec.padding[1]] * 2, [0, 0]]
+  outputs = tf.nn.conv2d(inputs, kernel, strides=[1, *spec.strides, 1], padding=pads)
+  return outputs, output_size(lengths, spec)

@@ -1,0 +1,55 @@
+"""The CTC loss of a batch, an utterance at a time."""
+
+from official_utils.lazy import tf
+
+
+def ctc_losses(logits, logit_lengths, labels, label_lengths):
+  """Compute each utterance's CTC loss; the last class is the blank.
+
+  Args:
+    logits: [time, batch, classes], before the softmax.
+    logit_lengths: [batch] int32, real time steps.
+    labels: [batch, labels] int32, padded with anything.
+    label_lengths: [batch] int32, real labels.
+
+  Returns:
+    [batch] negative log-probabilities; 0 where the labels do not fit into the time steps.
+  """
+  labels = tf.pad(tf.cast(labels, tf.int32), [[0, 0], [0, 1]])
+  is_empty, is_too_long = tf.equal(label_lengths, 0), count_needed_steps(labels, label_lengths) > logit_lengths
+  # TensorFlow's loss refuses an utterance without labels, and is infinite where repeated labels do not fit: such an
+  # utterance is lent a single label here and gets its own loss below.
+  is_lent = is_empty | is_too_long
+  labels = tf.where(is_lent[:, tf.newaxis], 0, labels)
+  label_lengths = tf.where(is_lent, 1, label_lengths)
+  indices = tf.where(tf.sequence_mask(label_lengths, tf.shape(labels)[1]))
+  losses = tf.compat.v1.nn.ctc_loss(
+    labels=tf.SparseTensor(indices, tf.gather_nd(labels, indices), tf.shape(labels, out_type=tf.int64)),
+    inputs=logits,
+    sequence_length=logit_lengths,
+    ignore_longer_outputs_than_inputs=True,
+  )
+  losses = tf.where(is_too_long, tf.zeros_like(losses), losses)
+  return tf.where(is_empty, _blank_losses(logits, logit_lengths), losses)
+
+
+def count_needed_steps(labels, label_lengths):
+  """Count the time steps that labels need at least: one each, and a blank between two equal ones.
+
+  Args:
+    labels: [batch, labels], padded with anything.
+    label_lengths: [batch].
+
+  Returns:
+    [batch] int32.
+  """
+  is_pair = tf.sequence_mask(label_lengths - 1, tf.shape(labels)[1] - 1)
+  repeats = tf.equal(labels[:, 1:], labels[:, :-1]) & is_pair
+  return label_lengths + tf.reduce_sum(tf.cast(repeats, tf.int32), axis=1)
+
+
+def _blank_losses(logits, logit_lengths):
+  """Compute the loss of the one path that spells nothing: blanks only."""
+  is_real = tf.sequence_mask(logit_lengths, tf.shape(logits)[0], logits.dtype)
+  blank = tf.nn.log_softmax(logits)[:, :, -1]
+  return -tf.reduce_sum(tf.transpose(blank) * is_real, axis=1)

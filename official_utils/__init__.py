@@ -1,0 +1,1 @@
+"""Shared utilities that know nothing of speech."""

@@ -1,0 +1,103 @@
+"""Hands out the real Estimator on every TensorFlow from 2.15 to 2.21.
+
+TensorFlow 2.16 dropped Estimator, and the package tensorflow-estimator 2.15.0 that still carries it expects three things of
+TensorFlow that are gone since: names in its export table, a module that reads the cluster settings, and the canned and
+TPU estimators' own supports. This module puts back the first two, goes round the third, and is the only one that touches
+TensorFlow's internals. Names are taken from it as attributes: `tf_estimator.Estimator`, `tf_estimator.ModeKeys.TRAIN`.
+"""
+
+import importlib
+import importlib.util
+import sys
+import types
+import warnings
+from typing import Any
+
+from absl import logging
+
+from official_utils.lazy import import_quietly, tf
+from official_utils.misc.errors import UserError
+
+OLDEST_VERSION = (2, 15)
+NEWEST_VERSION = (2, 21)
+
+_PACKAGE = "tensorflow_estimator.python.estimator"
+_HOMES = {
+  "Estimator": "estimator",
+  "EstimatorSpec": "model_fn",
+  "EvalSpec": "training",
+  "ModeKeys": "mode_keys",
+  "RunConfig": "run_config",
+  "TrainSpec": "training",
+  "export": "export.export_lib",
+  "train_and_evaluate": "training",
+}
+
+
+def __getattr__(name: str) -> Any:
+  """Find an Estimator name in its home module, bridging the gap to TensorFlow first."""
+  if name not in _HOMES:
+    raise AttributeError(f"{__name__} has no attribute {name!r}; it hands out {', '.join(_HOMES)}.")
+  check_version(tf.__version__)
+  warnings.filterwarnings("ignore", message="To make it possible to preserve tf.data options")
+  if not hasattr(importlib.import_module("tensorflow.python.util.tf_export"), "ESTIMATOR_API_NAME"):
+    _restore_export_table()
+    _restore_cluster_settings()
+    _skip_package_init()
+  return getattr(import_quietly(f"{_PACKAGE}.{_HOMES[name]}"), name)
+
+
+def check_version(version: str) -> None:
+  """Refuse a TensorFlow that is too old and warn of one that is newer than any tried.
+
+  Args:
+    version: TensorFlow's version, such as "2.21.0".
+  """
+  major_minor = tuple(int(part) for part in version.split(".")[:2])
+  if major_minor < OLDEST_VERSION:
+    raise UserError(f"TensorFlow {version} is too old: 2.15 to 2.21 are supported; run `make venv`.")
+  if major_minor > NEWEST_VERSION:
+    logging.log_first_n(logging.WARNING, "TensorFlow %s is newer than 2.21, the newest that was tried.", 1, version)
+
+
+def _restore_export_table() -> None:
+  """Give TensorFlow's table of exported names its Estimator row again."""
+  table = importlib.import_module("tensorflow.python.util.tf_export")
+  attributes = type(table.API_ATTRS[table.TENSORFLOW_API_NAME])
+  table.ESTIMATOR_API_NAME = "estimator"
+  table.API_ATTRS["estimator"] = attributes("_estimator_api_names", "_estimator_api_constants")
+  table.API_ATTRS_V1["estimator"] = attributes("_estimator_api_names_v1", "_estimator_api_constants_v1")
+
+
+def _restore_cluster_settings() -> None:
+  """Stand in for `tensorflow.python.distribute.estimator_training` as far as one machine needs it."""
+  name = "tensorflow.python.distribute.estimator_training"
+  module = types.ModuleType(name)
+  module.init_run_config = _init_run_config
+  module.should_run_distribute_coordinator = lambda config: False
+  sys.modules[name] = module
+
+
+def _init_run_config(config: Any, tf_config: dict[str, Any]) -> None:
+  """Fill in a RunConfig for replicas that all live on this machine.
+
+  Args:
+    config: the RunConfig under construction.
+    tf_config: the parsed environment variable TF_CONFIG, empty without a cluster.
+  """
+  if tf_config.get("cluster"):
+    raise UserError("TF_CONFIG names a cluster, but training runs on one machine; unset TF_CONFIG.")
+  config._distribute_coordinator_mode = None
+  config._init_distributed_setting_from_environment_var(tf_config)
+  config._maybe_overwrite_session_config_for_distributed_training()
+
+
+def _skip_package_init() -> None:
+  """Register tensorflow_estimator without running its __init__, which loads the canned and TPU estimators."""
+  specification = importlib.util.find_spec("tensorflow_estimator")
+  if specification is None:
+    raise UserError("The package tensorflow-estimator is missing; run `make venv` or install requirements.txt.")
+  package = types.ModuleType("tensorflow_estimator")
+  package.__path__ = list(specification.submodule_search_locations)
+  package.__spec__ = specification
+  sys.modules.setdefault("tensorflow_estimator", package)

@@ -1,0 +1,1 @@
+"""Flags that all programs of this repository share."""

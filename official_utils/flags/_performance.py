@@ -1,0 +1,109 @@
+"""Threads, devices working together, number formats."""
+
+from absl import flags
+
+from official_utils.flags._conventions import definer
+from official_utils.lazy import tf
+
+# Name of a number format: TensorFlow's name for it, and the loss scale that suits it.
+DTYPES = {"fp16": ("float16", 128), "fp32": ("float32", 1)}
+
+ALL_REDUCE_ALGORITHMS = ("nccl", "hierarchical_copy", "reduce_to_one")
+
+
+def get_tf_dtype(flags_obj: flags.FlagValues):
+  """Return the TensorFlow type that --dtype names."""
+  return getattr(tf, DTYPES[flags_obj.dtype][0])
+
+
+def get_loss_scale(flags_obj: flags.FlagValues) -> int:
+  """Return --loss_scale, or what suits --dtype if it is not given."""
+  if flags_obj.loss_scale is None:
+    return DTYPES[flags_obj.dtype][1]
+  return flags_obj.loss_scale
+
+
+def define_performance(
+  num_parallel_calls: bool = True,
+  inter_op: bool = True,
+  intra_op: bool = True,
+  max_train_steps: bool = True,
+  dtype: bool = True,
+  all_reduce_alg: bool = True,
+  flag_values: flags.FlagValues = flags.FLAGS,
+) -> list[str]:
+  """Define the flags that concern speed.
+
+  Args:
+    num_parallel_calls: whether to define a flag for the threads that prepare the input.
+    inter_op: whether to define a flag for the threads that run operations side by side.
+    intra_op: whether to define a flag for the threads within one operation.
+    max_train_steps: whether to define a flag that bounds the number of training steps.
+    dtype: whether to define flags for the number format and its loss scale.
+    all_reduce_alg: whether to define a flag for the way that devices add up their gradients.
+    flag_values: where to define them.
+
+  Returns:
+    The names of the key flags: none of these is one.
+  """
+  definitions = (
+    (
+      num_parallel_calls,
+      "num_parallel_calls",
+      "npc",
+      None,
+      "The number of threads that prepare the input. Not given: as many as there are CPU cores.",
+    ),
+    (
+      inter_op,
+      "inter_op_parallelism_threads",
+      "inter",
+      0,
+      "The number of operations that TensorFlow runs side by side on the CPU; 0 leaves it to TensorFlow.",
+    ),
+    (
+      intra_op,
+      "intra_op_parallelism_threads",
+      "intra",
+      0,
+      "The number of threads that TensorFlow uses within an operation on the CPU; 0 leaves it to TensorFlow.",
+    ),
+    (
+      max_train_steps,
+      "max_train_steps",
+      "mts",
+      None,
+      "Stop after this many steps of training, whatever the number of epochs. Not given: no such bound.",
+    ),
+    (
+      dtype,
+      "loss_scale",
+      "ls",
+      None,
+      """The factor by which the loss is multiplied before its gradient is taken, and the gradient divided after, so
+      that small gradients survive fp16. Not given: what suits dtype.""",
+    ),
+  )
+  define = definer(flag_values)
+  for asked, name, short_name, default, text in definitions:
+    if asked:
+      define(flags.DEFINE_integer, name, default, text, short_name=short_name)
+  if dtype:
+    define(
+      flags.DEFINE_enum,
+      "dtype",
+      "fp32",
+      "The number format of the computation. Variables are fp32 in any case.",
+      enum_values=list(DTYPES),
+      short_name="dt",
+    )
+  if all_reduce_alg:
+    define(
+      flags.DEFINE_string,
+      "all_reduce_alg",
+      None,
+      f"""The way in which several devices add up their gradients: {", ".join(ALL_REDUCE_ALGORITHMS)}. Not given:
+      TensorFlow chooses.""",
+      short_name="ara",
+    )
+  return []

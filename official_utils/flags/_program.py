@@ -1,0 +1,135 @@
+"""Runs a program with flags: its help, its errors in one line, its exit code."""
+
+import inspect
+import logging as python_logging
+import re
+import sys
+import textwrap
+from collections.abc import Callable
+
+from absl import app, flags, logging
+
+from official_utils.flags._conventions import own_flags
+from official_utils.misc.errors import UserError
+
+_HELP_ARGUMENTS = ("help", "h", "?", "helpfull", "helpshort")
+_WIDTH = 100
+
+_PLAIN_WORDS = (
+  (r"invalid literal for int\(\).*", "not an integer"),
+  (r"could not convert string to float.*", "not a number"),
+  (r"\('Non-boolean argument.*", "neither true nor false"),
+)
+
+# Exit codes: the run failed, the command line was wrong, the user interrupted (128 + SIGINT).
+_FAILED = 1
+_WRONG_USAGE = 2
+_INTERRUPTED = 130
+
+
+class _LineFormatter(python_logging.Formatter):
+  """Writes a message as it is, with its level before it only where something is wrong."""
+
+  def format(self, record: python_logging.LogRecord) -> str:
+    """Return the line for one record."""
+    line = super().format(record)
+    return f"{record.levelname.lower()}: {line}" if record.levelno >= python_logging.WARNING else line
+
+
+def run(main: Callable[[list[str]], int | None], description: str) -> None:
+  """Parse the command line, call `main` and end the process with the right exit code.
+
+  --help lists every flag of this repository that has been defined. A wrong command line exits with 2, a UserError that
+  `main` raises with 1, an interruption from the keyboard with 130, each after one line on stderr.
+
+  Args:
+    main: called with the program's name as the only entry of a list; what it returns is the exit code, None being 0.
+    description: what the program does, for its help, laid out as it is to be shown.
+  """
+
+  def parse(argv: list[str]) -> list[str]:
+    logging.get_absl_handler().setFormatter(_LineFormatter())
+    return _parse_or_exit(argv, description)
+
+  def guarded_main(argv: list[str]) -> int | None:
+    try:
+      return main(argv)
+    except UserError as error:
+      return _complain(str(error), _FAILED)
+    except KeyboardInterrupt:
+      return _complain("interrupted from the keyboard", _INTERRUPTED)
+
+  app.run(guarded_main, flags_parser=parse)
+
+
+def help_text(program: str, description: str, flag_values: flags.FlagValues = flags.FLAGS) -> str:
+  """List every flag of this repository that has been defined, module by module.
+
+  Args:
+    program: the path that started the program.
+    description: what the program does, laid out as it is to be shown.
+    flag_values: where the flags are defined.
+
+  Returns:
+    The text that --help prints.
+  """
+  paragraphs = [inspect.cleandoc(description), f"usage: python {program} [--flag=value ...]"]
+  for module_name, module_flags in own_flags(flag_values).items():
+    paragraphs.append("\n".join([f"{_title(module_name)}:", *map(_flag_help, module_flags)]))
+  return "\n\n".join(paragraphs) + "\n"
+
+
+def _parse_or_exit(argv: list[str], description: str) -> list[str]:
+  """Parse the command line into absl's flags, or say what is wrong with it and exit."""
+  options = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
+  if any(option.startswith("-") and option.lstrip("-") in _HELP_ARGUMENTS for option in options):
+    sys.stdout.write(help_text(argv[0], description))
+    sys.exit(0)
+  try:
+    rest = flags.FLAGS(argv)
+  except (flags.Error, ValueError) as error:  # A ValueError is what --noclean=1 gives.
+    sys.exit(_complain(_explain(error), _WRONG_USAGE))
+  if len(rest) > 1:
+    message = f"unexpected argument {rest[1]!r}; a flag and its value are written --flag=value (see --help)"
+    sys.exit(_complain(message, _WRONG_USAGE))
+  return rest
+
+
+def _complain(message: str, exit_code: int) -> int:
+  """Write one line to stderr and hand the exit code on."""
+  sys.stderr.write(f"error: {message}\n")
+  return exit_code
+
+
+def _explain(error: Exception) -> str:
+  """Put an error of absl's parser into one line in plain words."""
+  message = " ".join(str(error).split())
+  for words_of_python, plain_words in _PLAIN_WORDS:
+    message = re.sub(words_of_python, plain_words, message)
+  return f"{message} (see --help)"
+
+
+def _title(module_name: str) -> str:
+  """Return the first line of a module's docstring."""
+  # absl files the flags of the program itself under the path that started it.
+  module = sys.modules.get(module_name, sys.modules["__main__"])
+  return (inspect.getdoc(module) or module_name).splitlines()[0].rstrip(".")
+
+
+def _flag_help(flag: flags.Flag) -> str:
+  """Describe one flag: its names, type, default and meaning."""
+  names = [f"--{flag.name}"]
+  if flag.boolean:
+    names.append(f"--no{flag.name}")
+  if flag.short_name:
+    names.append(f"-{flag.short_name}")
+  head = f"  {', '.join(names)} ({flag.flag_type()}; default: {_default(flag)})"
+  body = textwrap.fill(" ".join(flag.help.split()), _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+  return f"{head}\n{body}"
+
+
+def _default(flag: flags.Flag) -> str:
+  """Return a flag's default as one would write it, or 'none'."""
+  if flag.default in (None, "", []):
+    return "none"
+  return flag.default_as_str.strip("'\"")

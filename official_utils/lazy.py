@@ -1,0 +1,58 @@
+"""Reaches TensorFlow at its first use, quietly, the same way from every module.
+
+`from official_utils.lazy import tf` costs nothing; the first attribute taken from `tf` imports TensorFlow.
+"""
+
+import importlib
+import os
+import sys
+import tempfile
+import types
+
+
+class LazyModule(types.ModuleType):
+  """Stands for a module until one of its attributes is asked for."""
+
+  def __getattr__(self, name: str):
+    """Import the real module and hand out its attribute."""
+    value = getattr(import_quietly(self.__name__), name)
+    setattr(self, name, value)
+    return value
+
+
+def import_quietly(name: str) -> types.ModuleType:
+  """Import a module with what it writes to descriptor 2 held back.
+
+  TensorFlow's C++ part writes to the descriptor itself, past sys.stderr and partly before its own log level counts.
+
+  Args:
+    name: the module's full name.
+
+  Returns:
+    The module. If the import fails, what was held back is shown before the exception travels on.
+  """
+  if name in sys.modules:
+    return sys.modules[name]
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+  sys.stderr.flush()
+  saved = os.dup(2)
+  with tempfile.TemporaryFile() as held_back:
+    os.dup2(held_back.fileno(), 2)
+    try:
+      module = importlib.import_module(name)
+      if name == "tensorflow":
+        # Looking for devices is where a missing GPU driver is complained of.
+        module.config.list_physical_devices()
+    except BaseException:
+      held_back.seek(0)
+      os.write(saved, held_back.read())
+      raise
+    finally:
+      os.dup2(saved, 2)
+      os.close(saved)
+  if name == "tensorflow":
+    module.get_logger().setLevel("ERROR")
+  return module
+
+
+tf = LazyModule("tensorflow")

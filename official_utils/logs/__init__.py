@@ -1,0 +1,1 @@
+"""Hooks and loggers of a training run."""

@@ -1,0 +1,129 @@
+"""Devices, and what makes several of them train one model."""
+
+import glob
+import os
+
+from absl import logging
+
+from official_utils.lazy import tf
+from official_utils.misc.errors import UserError
+
+_NVIDIA_TRACES = ("dev/nvidia[0-9]*", "proc/driver/nvidia/gpus/*")
+
+
+def list_devices(num_gpus: int | None, root: str = "/") -> list[str]:
+  """Return the devices that --num_gpus stands for.
+
+  Args:
+    num_gpus: a number of GPUs; 0 for the CPU, -1 for all GPUs, None for one GPU if there is one and else the CPU.
+    root: the folder under which the operating system's traces of NVIDIA devices are looked for.
+
+  Returns:
+    Names such as "/gpu:0"; ["/cpu:0"] if no GPU is to be used.
+
+  Raises:
+    UserError: there are fewer GPUs than wanted, or there is one that TensorFlow cannot use.
+  """
+  if num_gpus == 0:
+    return ["/cpu:0"]
+  num_visible = len(tf.config.list_physical_devices("GPU"))
+  if not num_visible:
+    _refuse_unused_nvidia_device(root)
+  if num_gpus is None:
+    num_gpus = min(num_visible, 1)
+  elif num_gpus == -1:
+    num_gpus = num_visible
+    if not num_visible:
+      logging.info("--num_gpus=-1 finds no GPU on this machine: running on the CPU.")
+  elif num_gpus > num_visible:
+    raise UserError(
+      f"--num_gpus={num_gpus}, but TensorFlow sees {num_visible} on this machine; try --num_gpus={num_visible}"
+    )
+  return [f"/gpu:{number}" for number in range(num_gpus)] or ["/cpu:0"]
+
+
+def _refuse_unused_nvidia_device(root: str) -> None:
+  """Raise a UserError if the machine has an NVIDIA device, unless the user hides it from TensorFlow."""
+  if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+    return
+  traces = [path for pattern in _NVIDIA_TRACES for path in sorted(glob.glob(os.path.join(root, pattern)))]
+  if traces:
+    raise UserError(
+      f"this machine has an NVIDIA device ({traces[0]}), but TensorFlow does not see it; install TensorFlow's CUDA "
+      "libraries (make venv GPU=1, or pip install -r requirements-gpu.txt), or take the CPU with --num_gpus=0"
+    )
+
+
+def get_distribution_strategy(
+  devices: list[str], all_reduce_alg: str | None = None
+) -> "tf.distribute.MirroredStrategy | None":
+  """Return what spreads a step of training over devices.
+
+  Args:
+    devices: the devices that hold a replica of the model each.
+    all_reduce_alg: how they add up their gradients: nccl, hierarchical_copy or reduce_to_one; TensorFlow's choice if
+      None.
+
+  Returns:
+    None for a single device, which needs no strategy.
+
+  Raises:
+    UserError: there is no such all_reduce_alg, or not for these devices.
+  """
+  algorithms = {
+    "nccl": tf.distribute.NcclAllReduce,
+    "hierarchical_copy": tf.distribute.HierarchicalCopyAllReduce,
+    "reduce_to_one": tf.distribute.ReductionToOneDevice,
+  }
+  if all_reduce_alg is not None and all_reduce_alg not in algorithms:
+    raise UserError(f"--all_reduce_alg={all_reduce_alg} does not exist; give one of {', '.join(algorithms)}")
+  if len(devices) == 1:
+    return None
+  cross_device_ops = algorithms[all_reduce_alg]() if all_reduce_alg else None
+  return tf.distribute.MirroredStrategy(devices, cross_device_ops=cross_device_ops)
+
+
+def per_device_batch_size(batch_size: int, num_devices: int) -> int:
+  """Return each device's share of a batch.
+
+  An Estimator asks its input_fn for one batch a replica, so the batch size of the flags is divided before.
+
+  Args:
+    batch_size: the number of examples of all devices together.
+    num_devices: the number of devices.
+
+  Returns:
+    The number of examples of one device.
+
+  Raises:
+    UserError: the batch cannot be divided evenly.
+  """
+  share, left_over = divmod(batch_size, num_devices)
+  if left_over:
+    raise UserError(
+      f"--batch_size={batch_size} is not a multiple of the {num_devices} devices that share a batch; "
+      f"try --batch_size={max(share, 1) * num_devices}"
+    )
+  return share
+
+
+def session_config(devices: list[str], inter_op: int = 0, intra_op: int = 0) -> "tf.compat.v1.ConfigProto":
+  """Return the settings of the sessions that run on `devices`.
+
+  Args:
+    devices: the devices that hold a replica of the model each.
+    inter_op: how many operations run side by side on the CPU; 0 leaves it to TensorFlow.
+    intra_op: how many threads an operation uses on the CPU; 0 leaves it to TensorFlow.
+
+  Returns:
+    The settings.
+  """
+  num_gpus = sum(device.startswith("/gpu:") for device in devices)
+  return tf.compat.v1.ConfigProto(
+    allow_soft_placement=True,
+    # A replica on a logical CPU that the session does not know waits for ever; a GPU that it knows gets used unasked.
+    device_count={"CPU": max(len(devices) - num_gpus, 1), "GPU": num_gpus},
+    inter_op_parallelism_threads=inter_op,
+    intra_op_parallelism_threads=intra_op,
+    gpu_options=tf.compat.v1.GPUOptions(allow_growth=True),
+  )

@@ -1,0 +1,43 @@
+"""Writes files so that a reader never sees half of one."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import IO
+
+
+@contextlib.contextmanager
+def atomic_writer(path: str, mode: str = "w") -> Iterator[IO]:
+  """Open a temporary file beside `path` that takes its place when the block ends well.
+
+  Args:
+    path: the file to write; its folder is made if missing.
+    mode: "w" for UTF-8 text with bare newlines, "wb" for bytes.
+
+  Yields:
+    The open file. If the block raises, `path` is left as it was.
+  """
+  folder = os.path.dirname(os.path.abspath(path))
+  os.makedirs(folder, exist_ok=True)
+  text_options = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+  descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.")
+  try:
+    with open(descriptor, mode, **text_options) as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+    # mkstemp makes the file private; a finished file is as readable as any other.
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(temporary, 0o666 & ~umask)
+    os.replace(temporary, path)
+  except BaseException:
+    os.unlink(temporary)
+    raise
+
+
+def write_atomically(path: str, text: str) -> None:
+  """Replace the content of `path` by `text` in one step."""
+  with atomic_writer(path) as file:
+    file.write(text)

@@ -1,0 +1,40 @@
+"""Maps a function over items in threads, in order and within bounded memory."""
+
+import collections
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+
+def available_cpus() -> int:
+  """Count the processors that this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], num_threads: int, window: int) -> Iterator[Any]:
+  """Yield `function(item)` for each item, in the order of the items.
+
+  Closing the generator drops what has not begun, waits for what has, and ends the threads.
+
+  Args:
+    function: called in `num_threads` threads; what it raises is raised here, in place of its result.
+    items: read by the consumer's thread only, never more than `window` ahead of it; may be endless.
+    num_threads: number of threads.
+    window: largest number of items begun or finished but not yet handed out.
+
+  Yields:
+    The results.
+  """
+  pool = ThreadPoolExecutor(num_threads)
+  try:
+    items = iter(items)
+    pending = collections.deque(pool.submit(function, item) for item in itertools.islice(items, window))
+    while pending:
+      result = pending.popleft().result()
+      # Refilled before the result is handed out, so that the threads work while the consumer does.
+      pending.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
+      yield result
+  finally:
+    pool.shutdown(wait=True, cancel_futures=True)

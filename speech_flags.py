@@ -1,0 +1,256 @@
+"""Speech: data, features, network, training."""
+
+import math
+import os
+
+from absl import flags
+
+from official_utils.flags import core as flags_core
+from official_utils.logs.hooks_helper import HOOKS
+from official_utils.misc.errors import UserError
+
+RNN_TYPES = ("lstm", "rnn", "gru")
+CONV_LAYOUTS = ("official", "paper")
+UNKNOWN_POLICIES = ("error", "drop")
+VOCABULARY_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "vocabulary.txt")
+
+_NETWORK = (
+  "rnn_type",
+  "rnn_hidden_size",
+  "rnn_hidden_layers",
+  "is_bidirectional",
+  "use_bias",
+  "conv_layout",
+  "mask_padding",
+)
+_FEATURES = ("sample_rate", "window_ms", "stride_ms")
+
+# Flags, what each value that is given must fulfil, and the same in words.
+_RANGES = (
+  (
+    (
+      "batch_size",
+      "train_epochs",
+      "epochs_between_evals",
+      "rnn_hidden_size",
+      "rnn_hidden_layers",
+      "num_parallel_calls",
+      *_FEATURES,
+    ),
+    lambda value: value >= 1,
+    "1 or more",
+  ),
+  (("inter_op_parallelism_threads", "intra_op_parallelism_threads"), lambda value: value >= 0, "0 or more"),
+  (("num_gpus",), lambda value: value >= -1, "a number of GPUs, 0 for the CPU or -1 for all GPUs"),
+  (("seed",), lambda value: 0 <= value < 2**31, "0 to 2147483647"),
+  (("learning_rate",), lambda value: 0 < value < math.inf, "a number above 0, such as 0.0005"),
+  (("wer_threshold", "stop_threshold"), lambda value: 0 <= value < math.inf, "0 or more, such as 0.23"),
+)
+
+
+def define_deep_speech_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
+  """Define every flag of the program.
+
+  Args:
+    flag_values: where to define them.
+  """
+  flags_core.define_base(data_dir=False, flag_values=flag_values)
+  flags_core.define_performance(max_train_steps=False, dtype=False, flag_values=flag_values)
+  flags_core.define_benchmark(flag_values=flag_values)
+  flags.adopt_module_key_flags(flags_core, flag_values)
+  flags_core.set_defaults(
+    flag_values,
+    model_dir="/tmp/deep_speech_model/",
+    export_dir="/tmp/deep_speech_saved_model/",
+    train_epochs=200,
+    batch_size=128,
+    hooks="",
+  )
+  define = flags_core.definer(flag_values)
+  _define_data_flags(define)
+  _define_network_flags(define)
+  _define_training_flags(define)
+
+
+def _define_data_flags(define) -> None:
+  """Define where utterances come from and how they become features and labels."""
+  define(
+    flags.DEFINE_string,
+    "train_data_dir",
+    "/tmp/librispeech_data/train-clean-100+360.csv",
+    "The manifest of the training set: a file with a row an utterance, such as data/download.py writes.",
+  )
+  define(
+    flags.DEFINE_string,
+    "eval_data_dir",
+    "/tmp/librispeech_data/dev-clean.csv",
+    "The manifest of the set that is evaluated after each cycle of training.",
+  )
+  define(
+    flags.DEFINE_string,
+    "test_data_dir",
+    None,
+    "The manifest of a set that is scored once, at the end. Not given: no such set.",
+  )
+  define(
+    flags.DEFINE_string,
+    "vocabulary_file",
+    VOCABULARY_FILE,
+    "The file with the labels, one a line; the last one is the blank of CTC.",
+  )
+  define(
+    flags.DEFINE_enum,
+    "on_unknown",
+    "error",
+    """What becomes of utterances whose transcript has characters that the vocabulary lacks: 'error' names them and
+    stops before training, 'drop' leaves them out.""",
+    enum_values=UNKNOWN_POLICIES,
+  )
+  define(flags.DEFINE_integer, "sample_rate", 16000, "Samples a second; audio at other rates is converted.")
+  define(flags.DEFINE_integer, "window_ms", 20, "The length of a frame of the spectrogram, in milliseconds.")
+  define(
+    flags.DEFINE_integer,
+    "stride_ms",
+    10,
+    "The time from one frame of the spectrogram to the next, in milliseconds.",
+  )
+
+
+def _define_network_flags(define) -> None:
+  """Define the shape of the network."""
+  define(
+    flags.DEFINE_enum,
+    "rnn_type",
+    "gru",
+    "The kind of the recurrent layers.",
+    enum_values=RNN_TYPES,
+    case_sensitive=False,
+  )
+  define(flags.DEFINE_integer, "rnn_hidden_layers", 5, "The number of recurrent layers.")
+  define(flags.DEFINE_integer, "rnn_hidden_size", 800, "The units of a recurrent layer, in each direction.")
+  define(
+    flags.DEFINE_boolean,
+    "is_bidirectional",
+    True,
+    "Whether the recurrent layers read an utterance backwards as well.",
+  )
+  define(flags.DEFINE_boolean, "use_bias", True, "Whether the last, fully connected layer has a bias.")
+  define(
+    flags.DEFINE_enum,
+    "conv_layout",
+    "official",
+    """The kernels of the convolutions: 'official' takes 4 frames a step of output; 'paper' takes 2, as the paper does,
+    which leaves room for doubled letters and costs more time.""",
+    enum_values=CONV_LAYOUTS,
+  )
+  define(
+    flags.DEFINE_boolean,
+    "mask_padding",
+    True,
+    """Whether to keep the padding of a batch out of every result. With --nomask_padding the network computes as the
+    original does: what it makes of an utterance depends on the length of the others in the batch.""",
+  )
+
+
+def _define_training_flags(define) -> None:
+  """Define how the network is trained and when training ends."""
+  define(flags.DEFINE_float, "learning_rate", 5e-4, "The learning rate of Adam.")
+  define(
+    flags.DEFINE_boolean,
+    "sortagrad",
+    True,
+    "Whether the first epoch goes from the shortest to the longest utterance, instead of shuffling the batches.",
+  )
+  define(flags.DEFINE_integer, "seed", 1, "The seed of the initial weights and of the shuffling.")
+  define(
+    flags.DEFINE_float,
+    "wer_threshold",
+    None,
+    """Stop before train_epochs once the word error rate of the evaluation is at or below this value; for LibriSpeech,
+    MLPerf asked for 0.23. stop_threshold means the same here.""",
+  )
+
+
+def check_flags(flags_obj: flags.FlagValues) -> None:
+  """Refuse values and combinations of values that cannot work.
+
+  Args:
+    flags_obj: the parsed flags.
+
+  Raises:
+    UserError: names the flag, its value and the remedy.
+  """
+  for names, is_allowed, wanted in _RANGES:
+    for name in names:
+      value = flags_obj[name].value
+      if value is not None and not is_allowed(value):
+        raise UserError(f"--{name}={value} is out of range; give {wanted}")
+  if not flags_obj.model_dir:
+    raise UserError("--model_dir is empty; give a folder, such as --model_dir=/tmp/deep_speech_model/")
+  _check_frames(flags_obj)
+  _check_names(flags_obj)
+  wer_threshold(flags_obj)
+
+
+def _check_frames(flags_obj: flags.FlagValues) -> None:
+  """Refuse frames that leave gaps between them or that are too short for a spectrum."""
+  rate, window_ms, stride_ms = (flags_obj[name].value for name in _FEATURES)
+  if stride_ms > window_ms:
+    raise UserError(
+      f"--stride_ms={stride_ms} is longer than --window_ms={window_ms}, so audio between frames would be lost; "
+      f"try --stride_ms={window_ms // 2 or 1}"
+    )
+  # A Hann window of two samples is zero throughout.
+  if rate * window_ms < 3000 or rate * stride_ms < 1000:
+    raise UserError(
+      f"at --sample_rate={rate}, frames of --window_ms={window_ms} every --stride_ms={stride_ms} hold "
+      f"{rate * window_ms // 1000} samples every {rate * stride_ms // 1000}; give a larger --window_ms and --stride_ms"
+    )
+
+
+def _check_names(flags_obj: flags.FlagValues) -> None:
+  """Refuse names that a flag of free text does not know."""
+  for hook in flags_obj.hooks:
+    if hook.lower() not in HOOKS:
+      raise UserError(f"--hooks names {hook!r}, which does not exist; the hooks are {', '.join(HOOKS)}")
+  algorithm = flags_obj.all_reduce_alg
+  if algorithm is not None and algorithm not in flags_core.ALL_REDUCE_ALGORITHMS:
+    raise UserError(
+      f"--all_reduce_alg={algorithm} does not exist; give one of {', '.join(flags_core.ALL_REDUCE_ALGORITHMS)}"
+    )
+
+
+def wer_threshold(flags_obj: flags.FlagValues) -> float | None:
+  """Return the word error rate at which training ends early, or None.
+
+  Args:
+    flags_obj: the parsed flags, of which stop_threshold and wer_threshold mean the same in this program.
+
+  Returns:
+    The one that is given.
+
+  Raises:
+    UserError: both are given, with different values.
+  """
+  given = {flags_obj.wer_threshold, flags_obj.stop_threshold} - {None}
+  if len(given) > 1:
+    raise UserError(
+      f"--wer_threshold={flags_obj.wer_threshold} and --stop_threshold={flags_obj.stop_threshold} disagree, "
+      "and both name the word error rate at which training stops; give one of them"
+    )
+  return given.pop() if given else None
+
+
+def network_settings(flags_obj: flags.FlagValues) -> dict[str, str | int | bool]:
+  """Return the flags that shape the network: two runs that differ in one cannot share checkpoints or results."""
+  return {name: flags_obj[name].value for name in _NETWORK}
+
+
+def feature_settings(flags_obj: flags.FlagValues) -> dict[str, int]:
+  """Return the flags that shape the features."""
+  return {name: flags_obj[name].value for name in _FEATURES}
+
+
+def flag_values(flags_obj: flags.FlagValues) -> dict[str, object]:
+  """Return every flag of this repository with its value in this run, in the order of definition."""
+  return {flag.name: flag.value for of_module in flags_core.own_flags(flags_obj).values() for flag in of_module}

@@ -1,0 +1,63 @@
+"""Holds convolution and lengths against plain loops and the original's shapes."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+import deep_speech_model
+from layers import convolution
+from official_utils.lazy import tf
+
+FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
+
+
+def naive_convolution(inputs, kernel, spec):
+  pads = [(0, 0), (spec.padding[0],) * 2, (spec.padding[1],) * 2, (0, 0)]
+  padded = np.pad(inputs, pads)
+  times, bins = (convolution.output_size(inputs.shape[axis + 1], spec, axis) for axis in (0, 1))
+  outputs = np.zeros([inputs.shape[0], times, bins, kernel.shape[3]])
+  for time in range(times):
+    for row in range(bins):
+      start = (time * spec.strides[0], row * spec.strides[1])
+      window = padded[:, start[0] : start[0] + kernel.shape[0], start[1] : start[1] + kernel.shape[1]]
+      outputs[:, time, row] = np.tensordot(window, kernel, 3)
+  return outputs
+
+
+@pytest.mark.parametrize("layout", list(deep_speech_model.CONV_LAYOUTS))
+@pytest.mark.parametrize("number", [0, 1])
+def test_convolution_equals_a_plain_loop(layout, number):
+  spec = deep_speech_model.CONV_LAYOUTS[layout][number]._replace(filters=3)
+  generator = np.random.default_rng(number)
+  inputs = generator.normal(size=[2, 23, 19, 2])
+  with tf.Graph().as_default():
+    outputs, lengths = convolution.conv_layer(tf.constant(inputs), tf.constant([23, 7]), spec, "cnn")
+    with tf.compat.v1.Session() as session:
+      session.run(tf.compat.v1.global_variables_initializer())
+      values, kernel, new_lengths = session.run([outputs, tf.compat.v1.trainable_variables()[0], lengths])
+  np.testing.assert_allclose(values, naive_convolution(inputs, kernel, spec), atol=1e-12)
+  np.testing.assert_array_equal(new_lengths, [convolution.output_size(length, spec) for length in (23, 7)])
+
+
+def test_output_length_equals_the_original_network():
+  with open(os.path.join(FIXTURES, "lengths.json")) as file:
+    shapes = json.load(file)["conv_output_shape_by_frames"]
+  for frames, (_, time, bins, filters) in shapes.items():
+    assert deep_speech_model.compute_output_length(int(frames)) == time
+  first, second = deep_speech_model.CONV_LAYOUTS["official"]
+  assert convolution.output_size(convolution.output_size(161, first, 1), second, 1) == bins
+  assert second.filters == filters
+
+
+def test_output_length_is_a_double_ceiling():
+  frames = np.arange(1, 5000)
+  np.testing.assert_array_equal(deep_speech_model.compute_output_length(frames), -(-(-(-frames // 2)) // 2))
+  np.testing.assert_array_equal(deep_speech_model.compute_output_length(frames, "paper"), -(-frames // 2))
+
+
+def test_sequence_mask():
+  mask = convolution.sequence_mask([0, 2], 3, tf.float32, 4)
+  assert mask.shape == [2, 3, 1, 1]
+  np.testing.assert_array_equal(np.squeeze(mask), [[0, 0, 0], [1, 1, 0]])

@@ -1,0 +1,147 @@
+"""Shows that padding changes nothing: an utterance alone equals the same utterance in any padded batch."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+import deep_speech
+import decoder
+from layers import ctc
+from official_utils.lazy import tf
+
+FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
+LABELS = " abcdefghijklmnopqrstuvwxyz'-"
+BINS = 161
+CONFIGURATIONS = [
+  (rnn_type, is_bidirectional, layout)
+  for rnn_type in ("gru", "lstm", "rnn")
+  for is_bidirectional in (True, False)
+  for layout in ("official", "paper")
+]
+
+
+def far_values(variables) -> dict:
+  """Choose a value for each variable that is far from where it starts, the moving statistics and biases above all.
+
+  Where the original's fixtures have a variable of this name and shape, its value is theirs.
+  """
+  numbers = np.load(os.path.join(FIXTURES, "model_gru_l2_bias.npz"))
+  generator = np.random.default_rng(7)
+  values = {}
+  for variable in variables:
+    name, shape = variable.op.name, variable.shape.as_list()
+    if f"var/{name}" in numbers and list(numbers[f"var/{name}"].shape) == shape:
+      values[name] = numbers[f"var/{name}"]
+    elif name.endswith(("gamma", "moving_variance")):
+      values[name] = generator.uniform(0.5, 2, shape)
+    elif name.endswith("kernel"):
+      values[name] = generator.normal(0, 1.5 / np.sqrt(np.prod(shape[:-1])), shape)
+    else:
+      values[name] = generator.normal(0, 0.5, shape)
+  return values
+
+
+class Network:
+  """A two-layer network with frozen statistics."""
+
+  def __init__(self, rnn_type: str, is_bidirectional: bool, conv_layout: str):
+    settings = {"rnn_type": rnn_type, "rnn_hidden_size": 16, "rnn_hidden_layers": 2, "is_bidirectional": is_bidirectional}
+    settings |= {"use_bias": True, "conv_layout": conv_layout, "mask_padding": True}
+    with tf.Graph().as_default():
+      self.features = tf.compat.v1.placeholder(tf.float32, [None, None, BINS, 1])
+      self.frames = tf.compat.v1.placeholder(tf.int32, [None])
+      self.labels = tf.compat.v1.placeholder(tf.int32, [None, None])
+      self.label_lengths = tf.compat.v1.placeholder(tf.int32, [None])
+      model = deep_speech.make_network(settings, len(LABELS))
+      self.logits, self.lengths = model(self.features, self.frames, training=False)
+      losses = ctc.ctc_losses(self.logits, self.lengths, self.labels, self.label_lengths)
+      variables = tf.compat.v1.trainable_variables()
+      self.names = [variable.op.name for variable in variables]
+      self.gradients = tf.gradients(tf.reduce_sum(losses), variables)
+      self.session = tf.compat.v1.Session()
+      everything = tf.compat.v1.global_variables()
+      values = far_values(everything)
+      for variable in everything:
+        variable.load(values[variable.op.name], self.session)
+
+  def infer(self, features, frames):
+    """Return logits [batch, time, classes] and lengths."""
+    logits, lengths = self.session.run(
+      [self.logits, self.lengths], {self.features: features, self.frames: frames}
+    )
+    return logits.transpose(1, 0, 2), lengths
+
+  def run_gradients(self, features, frames, labels, label_lengths):
+    feeds = {self.features: features, self.frames: frames, self.labels: labels, self.label_lengths: label_lengths}
+    return self.session.run(self.gradients, feeds)
+
+
+@pytest.fixture(scope="module", params=CONFIGURATIONS, ids=lambda key: f"{key[0]}-{'bi' if key[1] else 'uni'}-{key[2]}")
+def network(request):
+  return Network(*request.param)
+
+
+def utterances(lengths):
+  generator = np.random.default_rng(5)
+  return [generator.normal(0, 1, [length, BINS, 1]).astype(np.float32) for length in lengths]
+
+
+def batch(parts, num_frames, filler):
+  """Stack utterances into [batch, num_frames, bins, 1] with a filler in the padding."""
+  features = np.full([len(parts), num_frames, BINS, 1], filler, np.float32)
+  for row, part in zip(features, parts, strict=True):
+    row[: len(part)] = part
+  return features
+
+
+@pytest.mark.parametrize("filler", [0.0, 1e4, np.nan])
+def test_padding_and_batch_mates_change_nothing(network, filler):
+  lengths = [24, 25, 26, 27, 1]  # Every residue modulo 4, and a single frame.
+  parts = utterances(lengths)
+  alone = [network.infer(part[np.newaxis], [len(part)]) for part in parts]
+  loud = [40 * part for part in utterances([31, 260])]
+  for mates, num_frames in [([], 27), ([], 28), (loud[:1], 31), (loud, 260), (loud, 270)]:
+    together = [*parts, *mates]
+    logits, steps = network.infer(batch(together, num_frames, filler), [len(part) for part in together])
+    for number, (expected, length) in enumerate(alone):
+      assert steps[number] == length[0] == expected.shape[1]
+      np.testing.assert_allclose(logits[number, : steps[number]], expected[0], rtol=0, atol=1e-4)
+    greedy = decoder.GreedyDecoder(LABELS)
+    texts = [hypothesis.text for hypothesis in greedy.decode(logits, steps)[: len(parts)]]
+    assert texts == [greedy.decode(expected, length)[0].text for expected, length in alone]
+
+
+def test_gradient_of_a_padded_batch_is_the_sum_of_its_utterances(network):
+  lengths = [60, 43, 29, 78]
+  parts = utterances(lengths)
+  generator = np.random.default_rng(3)
+  labels, label_lengths = generator.integers(0, 28, [4, 5]), np.array([5, 2, 3, 4])
+  together = network.run_gradients(batch(parts, 400, np.nan), lengths, labels, label_lengths)
+  each = [
+    network.run_gradients(part[np.newaxis], [len(part)], labels[[number], :count], [count])
+    for number, (part, count) in enumerate(zip(parts, label_lengths, strict=True))
+  ]
+  for name, whole, *single in zip(network.names, together, *each, strict=True):
+    expected = sum(single)
+    assert np.linalg.norm(expected) > 0, name
+    assert np.linalg.norm(whole - expected) <= 1e-4 * np.linalg.norm(expected), name
+
+
+def test_unmasked_network_lets_padding_leak():
+  """The original's fault, kept behind --mask_padding=false: guards that the tests above can fail at all."""
+  meta = json.loads(bytes(np.load(os.path.join(FIXTURES, "model_gru_l2_bias.npz"))["meta_json"]).decode())["config"]
+  settings = {key: meta[key] for key in ("rnn_type", "rnn_hidden_size", "rnn_hidden_layers", "is_bidirectional")}
+  settings |= {"use_bias": True, "conv_layout": "official", "mask_padding": False}
+  part = utterances([26])[0]
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    features = tf.compat.v1.placeholder(tf.float32, [None, None, BINS, 1])
+    logits, _ = deep_speech.make_network(settings, 29)(features, tf.constant([26]), training=False)
+    variables = tf.compat.v1.global_variables()
+    values = far_values(variables)
+    for variable in variables:
+      variable.load(values[variable.op.name], session)
+    alone = session.run(logits, {features: part[np.newaxis]})
+    padded = session.run(logits, {features: batch([part], 60, 0.0)})
+  assert np.abs(padded[: len(alone)] - alone).max() > 1e-2

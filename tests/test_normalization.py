@@ -1,0 +1,54 @@
+"""Holds masked batch normalisation against numpy over the real frames."""
+
+import numpy as np
+import pytest
+
+from layers import convolution, normalization
+from official_utils.lazy import tf
+
+LENGTHS = [3, 7, 5]
+
+
+def run(inputs, mask, training: bool, updates: int = 0):
+  """Return the outputs, and the moving averages after some updates."""
+  with tf.Graph().as_default():
+    mask = None if mask is None else tf.constant(mask, inputs.dtype)
+    outputs, _ = normalization.batch_norm(tf.constant(inputs), None, training, "bn", mask)
+    update_ops = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS)
+    averages = [variable for variable in tf.compat.v1.global_variables() if "moving" in variable.op.name]
+    with tf.compat.v1.Session() as session:
+      session.run(tf.compat.v1.global_variables_initializer())
+      for _ in range(updates):
+        session.run(update_ops)
+      return session.run([outputs, averages])
+
+
+@pytest.mark.parametrize("shape", [[3, 7, 4], [3, 7, 6, 4]])
+def test_masked_statistics_equal_numpy_over_real_frames(shape):
+  inputs = np.random.default_rng(1).normal(3, 2, shape)
+  mask = np.array(convolution.sequence_mask(LENGTHS, 7, tf.float64, len(shape)))
+  real = np.concatenate([row[:length].reshape(-1, 4) for row, length in zip(inputs, LENGTHS, strict=True)])
+  outputs, (mean, variance) = run(inputs, mask, training=True, updates=1)
+  expected = (inputs - real.mean(0)) / np.sqrt(real.var(0) + normalization.EPSILON) * mask
+  np.testing.assert_allclose(outputs, expected, atol=1e-12)
+  correction = len(real) / (len(real) - 1) if len(shape) == 4 else 1
+  rate = 1 - normalization.MOMENTUM
+  np.testing.assert_allclose(mean, rate * real.mean(0), atol=1e-12)
+  np.testing.assert_allclose(variance, 1 - rate + rate * correction * real.var(0), atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [[3, 7, 4], [3, 7, 6, 4]])
+def test_a_full_mask_is_no_mask(shape):
+  inputs = np.random.default_rng(2).normal(3, 2, shape).astype(np.float32)
+  full = np.ones(shape[:2] + [1] * (len(shape) - 2), np.float32)
+  masked, masked_averages = run(inputs, full, training=True, updates=2)
+  plain, plain_averages = run(inputs, None, training=True, updates=2)
+  np.testing.assert_allclose(masked, plain, atol=1e-5)
+  np.testing.assert_allclose(masked_averages, plain_averages, atol=1e-5)
+
+
+def test_inference_uses_the_moving_averages():
+  inputs = np.random.default_rng(3).normal(3, 2, [2, 5, 4])
+  outputs, averages = run(inputs, None, training=False)
+  np.testing.assert_allclose(outputs, inputs / np.sqrt(1 + normalization.EPSILON), atol=1e-12)
+  np.testing.assert_array_equal(averages, [np.zeros(4), np.ones(4)])
