@@ -1,7 +1,7 @@
 """Trains DeepSpeech2 cycle by cycle, evaluates it after each, and stops early.
 
-    python data/download.py                  # fetch LibriSpeech
-    python deep_speech.py --num_gpus=-1      # train and evaluate on all GPUs
+python data/download.py                  # fetch LibriSpeech
+python deep_speech.py --num_gpus=-1      # train and evaluate on all GPUs
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import decoder
 import deep_speech_model
 import speech_flags
 from data import dataset as speech_dataset
-from layers import ctc
+from layers import ctc, normalization
 from official_utils import estimator as tf_estimator
 from official_utils.flags import core as flags_core
 from official_utils.lazy import tf
@@ -29,7 +29,9 @@ _WER_KEY = "WER"
 _CER_KEY = "CER"
 
 
-def compute_length_after_conv(max_time_steps, ctc_time_steps, input_length):
+def compute_length_after_conv(
+  max_time_steps: "tf.Tensor", ctc_time_steps: "tf.Tensor", input_length: "tf.Tensor"
+) -> "tf.Tensor":
   """Compute the output steps of each utterance by the original's float32 rule of three.
 
   Used with --mask_padding=false only: it is often one step short; `compute_output_length` of the model is exact.
@@ -46,7 +48,9 @@ def compute_length_after_conv(max_time_steps, ctc_time_steps, input_length):
   return tf.cast(tf.math.floordiv(scaled, tf.cast(max_time_steps, tf.float32)), tf.int32)
 
 
-def ctc_loss(label_length, ctc_input_length, labels, logits):
+def ctc_loss(
+  label_length: "tf.Tensor", ctc_input_length: "tf.Tensor", labels: "tf.Tensor", logits: "tf.Tensor"
+) -> "tf.Tensor":
   """Compute the CTC loss of each utterance of a batch.
 
   Args:
@@ -63,7 +67,9 @@ def ctc_loss(label_length, ctc_input_length, labels, logits):
   return tf.expand_dims(losses, axis=1)
 
 
-def evaluate_model(estimator, speech_labels: Sequence[str], entries: Sequence, input_fn_eval: Callable) -> dict:
+def evaluate_model(
+  estimator: "tf_estimator.Estimator", speech_labels: Sequence[str], entries: Sequence, input_fn_eval: Callable
+) -> dict:
   """Transcribe an evaluation set and count the errors.
 
   Args:
@@ -92,7 +98,9 @@ def evaluate_model(estimator, speech_labels: Sequence[str], entries: Sequence, i
   }
 
 
-def model_fn(features, labels, mode, params):
+def model_fn(
+  features: Mapping[str, "tf.Tensor"], labels: "tf.Tensor | None", mode: str, params: Mapping[str, Any]
+) -> "tf_estimator.EstimatorSpec":
   """Build the graph of one mode for the Estimator.
 
   Args:
@@ -107,6 +115,9 @@ def model_fn(features, labels, mode, params):
   network = params["network"]
   model = make_network(network, len(params["speech_labels"]))
   training = mode == tf_estimator.ModeKeys.TRAIN
+  if training and network["mask_padding"]:
+    step = tf.compat.v1.train.get_or_create_global_step()
+    model = model._replace(norm_momentum=normalization.early_momentum(step))
   frames = features["features"]
   logits, lengths = model(frames, tf.squeeze(features["input_length"], axis=1), training)
   num_steps = tf.shape(logits)[0]
@@ -179,7 +190,7 @@ def _error_metrics(logits, lengths, labels, label_length, speech_labels: Sequenc
   }
 
 
-def make_train_op(loss, learning_rate: float):
+def make_train_op(loss: "tf.Tensor", learning_rate: float) -> "tf.Operation":
   """Build one Adam step and the update of the moving statistics; name the tensors that hooks look for."""
   tf.identity(learning_rate, name="learning_rate")
   tf.identity(loss, name="cross_entropy")
@@ -207,7 +218,9 @@ def generate_dataset(
   )
 
 
-def make_estimator(flags_obj: flags.FlagValues, speech_labels: Sequence[str], devices: Sequence[str]):
+def make_estimator(
+  flags_obj: flags.FlagValues, speech_labels: Sequence[str], devices: Sequence[str]
+) -> "tf_estimator.Estimator":
   """Make the Estimator around `model_fn`.
 
   Args:
@@ -217,7 +230,9 @@ def make_estimator(flags_obj: flags.FlagValues, speech_labels: Sequence[str], de
   """
   config = tf_estimator.RunConfig(
     tf_random_seed=flags_obj.seed,
-    session_config=distribution_utils.session_config(devices, flags_obj.inter_op, flags_obj.intra_op),
+    session_config=distribution_utils.session_config(
+      devices, flags_obj.inter_op_parallelism_threads, flags_obj.intra_op_parallelism_threads
+    ),
     train_distribute=distribution_utils.get_distribution_strategy(devices, flags_obj.all_reduce_alg),
   )
   params = {
@@ -349,7 +364,7 @@ def run_deep_speech(flags_obj: flags.FlagValues, devices: Sequence[str] | None =
   with logger.benchmark_context(flags_obj) as benchmark_logger:
     run = _Run(flags_obj, devices, benchmark_logger)
     benchmark_logger.log_run_info(
-      "deep_speech", "LibriSpeech", speech_flags.flag_values(flags_obj), flags_obj.benchmark_test_id
+      "deep_speech", flags_obj.train_data_dir, speech_flags.flag_values(flags_obj), flags_obj.benchmark_test_id
     )
     print(f"stopped: {run.train_until_done()}", flush=True)
     results = run.evaluate("test") if run.has_test_set() else {}
@@ -358,7 +373,7 @@ def run_deep_speech(flags_obj: flags.FlagValues, devices: Sequence[str] | None =
   return results
 
 
-def main(_) -> None:
+def main(_: list[str]) -> None:
   """Run with the flags of the command line."""
   run_deep_speech(flags.FLAGS)
 

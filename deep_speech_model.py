@@ -1,6 +1,6 @@
 """The DeepSpeech2 network: two convolutions, a stack of recurrent layers, and a dense layer to the characters."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from layers import convolution, normalization, recurrent
 from official_utils.lazy import tf
@@ -12,7 +12,7 @@ CONV_LAYOUTS = {
 }
 
 
-def compute_output_length(num_frames, conv_layout: str = "official"):
+def compute_output_length(num_frames: Any, conv_layout: str = "official") -> Any:
   """Compute how many output steps a number of spectrogram frames gives.
 
   Args:
@@ -39,6 +39,7 @@ class DeepSpeech2(NamedTuple):
     use_bias: whether the dense layer has a bias.
     conv_layout: a name of CONV_LAYOUTS.
     mask_padding: whether padding is kept out of every layer; without it the original's numbers come out.
+    norm_momentum: how much of the moving averages of batch normalisation a training step keeps.
   """
 
   num_rnn_layers: int
@@ -49,8 +50,9 @@ class DeepSpeech2(NamedTuple):
   use_bias: bool = True
   conv_layout: str = "official"
   mask_padding: bool = True
+  norm_momentum: Any = normalization.MOMENTUM
 
-  def __call__(self, inputs, lengths, training: bool):
+  def __call__(self, inputs: "tf.Tensor", lengths: "tf.Tensor", training: bool) -> tuple["tf.Tensor", "tf.Tensor"]:
     """Compute logits.
 
     Args:
@@ -62,15 +64,14 @@ class DeepSpeech2(NamedTuple):
       Logits [time, batch, classes], and their lengths [batch].
     """
     inputs, lengths = self._front_end(inputs, lengths, training)
-    mask = self._mask(inputs, lengths, time_axis=0)
+    mask = convolution.time_major_mask(lengths, tf.shape(inputs)[0], inputs.dtype) if self.mask_padding else None
     for layer_id in range(1, self.num_rnn_layers + 1):
       if layer_id > 1:
-        inputs, lengths = normalization.batch_norm(inputs, lengths, training, _norm_name(layer_id), mask)
+        inputs, lengths = self._normalize(inputs, lengths, training, layer_id, mask)
       inputs, lengths = recurrent.rnn_layer(
         inputs, lengths, self.rnn_type, self.rnn_hidden_size, layer_id, self.is_bidirectional, mask
       )
-    last = _norm_name(self.num_rnn_layers + 1)
-    inputs, lengths = normalization.batch_norm(inputs, lengths, training, last, mask)
+    inputs, lengths = self._normalize(inputs, lengths, training, self.num_rnn_layers + 1, mask)
     return self._dense(inputs), lengths
 
   def _front_end(self, inputs, lengths, training: bool):
@@ -79,24 +80,28 @@ class DeepSpeech2(NamedTuple):
     Returns:
       [time, batch, bins * filters] and the lengths.
     """
-    mask = self._mask(inputs, lengths)
-    if mask is not None:
+    if self.mask_padding:
       # Not a product: what lies in the padding may be anything, and zero times infinity is not zero.
-      inputs = tf.where(tf.cast(mask, tf.bool), inputs, tf.zeros_like(inputs))
+      is_real = tf.sequence_mask(lengths, tf.shape(inputs)[1])
+      inputs = tf.where(is_real[:, :, tf.newaxis, tf.newaxis], inputs, tf.zeros_like(inputs))
     for number, spec in enumerate(CONV_LAYOUTS[self.conv_layout]):
       inputs, lengths = convolution.conv_layer(inputs, lengths, spec, f"cnn_{number + 1}")
-      mask = self._mask(inputs, lengths)
-      inputs, lengths = normalization.batch_norm(tf.nn.relu6(inputs), lengths, training, _norm_name(number), mask)
+      mask = self._image_mask(inputs, lengths)
+      inputs, lengths = self._normalize(tf.nn.relu6(inputs), lengths, training, number, mask)
     depth = inputs.shape[2] * inputs.shape[3]
     inputs = tf.transpose(inputs, [1, 0, 2, 3])
     return tf.reshape(inputs, tf.concat([tf.shape(inputs)[:2], [depth]], axis=0)), lengths
 
-  def _mask(self, inputs, lengths, time_axis: int = 1):
-    """Mark the real frames of inputs with batch and time in front, broadcastable to them; None without masking."""
+  def _image_mask(self, inputs, lengths):
+    """Mark the real frames of [batch, time, bins, channels]; None without masking."""
     if not self.mask_padding:
       return None
-    mask = convolution.sequence_mask(lengths, tf.shape(inputs)[time_axis], inputs.dtype, inputs.shape.rank)
-    return tf.transpose(mask, [1, 0, 2]) if time_axis == 0 else mask
+    return convolution.sequence_mask(lengths, tf.shape(inputs)[1], inputs.dtype, rank=4)
+
+  def _normalize(self, inputs, lengths, training: bool, number: int, mask):
+    """Apply batch normalisation; its name is as in the original's checkpoints, where the first bears no number."""
+    name = f"batch_normalization_{number}" if number else "batch_normalization"
+    return normalization.batch_norm(inputs, lengths, training, name, mask, self.norm_momentum)
 
   def _dense(self, inputs):
     """Project to the classes, [time, batch, depth] to [time, batch, classes]."""
@@ -107,8 +112,3 @@ class DeepSpeech2(NamedTuple):
         zeros = tf.compat.v1.zeros_initializer()
         logits += tf.compat.v1.get_variable("bias", [self.num_classes], inputs.dtype, zeros)
     return tf.reshape(logits, tf.concat([tf.shape(inputs)[:2], [self.num_classes]], axis=0))
-
-
-def _norm_name(number: int) -> str:
-  """Name a batch normalisation as the original's checkpoints do: the first bears no number."""
-  return f"batch_normalization_{number}" if number else "batch_normalization"

@@ -3,7 +3,7 @@
 from official_utils.lazy import tf
 
 
-def gru_step(inputs, state: tuple, kernels: dict) -> tuple:
+def gru_step(inputs: "tf.Tensor", state: tuple, kernels: dict) -> tuple:
   """Step a GRU: the reset gate acts on the state before the product. State and result are (hidden,)."""
   (hidden,) = state
   gates = tf.sigmoid(tf.matmul(tf.concat([inputs, hidden], 1), kernels["gates/kernel"]) + kernels["gates/bias"])
@@ -13,7 +13,7 @@ def gru_step(inputs, state: tuple, kernels: dict) -> tuple:
   return (update * hidden + (1 - update) * candidate,)
 
 
-def lstm_step(inputs, state: tuple, kernels: dict) -> tuple:
+def lstm_step(inputs: "tf.Tensor", state: tuple, kernels: dict) -> tuple:
   """Step an LSTM without peepholes, forget bias 1. State and result are (hidden, cell)."""
   hidden, cell = state
   enter, new, keep, leave = tf.split(
@@ -23,7 +23,7 @@ def lstm_step(inputs, state: tuple, kernels: dict) -> tuple:
   return tf.tanh(cell) * tf.sigmoid(leave), cell
 
 
-def rnn_step(inputs, state: tuple, kernels: dict) -> tuple:
+def rnn_step(inputs: "tf.Tensor", state: tuple, kernels: dict) -> tuple:
   """Step a plain tanh cell. State and result are (hidden,)."""
   return (tf.tanh(tf.matmul(tf.concat([inputs, state[0]], 1), kernels["kernel"]) + kernels["bias"]),)
 
@@ -32,7 +32,9 @@ STEPS = {"gru": gru_step, "lstm": lstm_step, "rnn": rnn_step}
 NUM_STATES = {"gru": 1, "lstm": 2, "rnn": 1}
 
 
-def run_direction(rnn_type: str, inputs, lengths, kernels: dict, is_backward: bool):
+def run_direction(
+  rnn_type: str, inputs: "tf.Tensor", lengths: "tf.Tensor | None", kernels: dict, is_backward: bool
+) -> "tf.Tensor":
   """Run one cell through time in a loop of its own, left to automatic differentiation.
 
   Args:

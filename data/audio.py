@@ -56,4 +56,5 @@ def _unreadable(path: str, error: Exception) -> UserError:
         return UserError(f"{path}: the audio file is empty (0 bytes); restore it or take its row out of the manifest")
   except OSError as reason:
     return UserError(f"{path}: cannot read the audio file ({reason.strerror}); mend the path in the manifest")
-  return UserError(f"{path}: is no audio file that can be read ({error}); convert it to WAV or FLAC")
+  reason = str(error).rstrip(".")
+  return UserError(f"{path}: cannot be read as audio ({reason}); restore the file, or convert it to WAV or FLAC")

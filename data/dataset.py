@@ -280,7 +280,7 @@ def input_fn(
   orders: Sequence[Sequence[int]],
   num_replicas: int = 1,
   num_threads: int | None = None,
-):
+) -> "tf.data.Dataset":
   """Build the tf.data.Dataset of padded batches.
 
   Args:

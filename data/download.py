@@ -35,7 +35,8 @@ CORPORA = {
   "tones": Corpus(
     tones.download_tones,
     tones.prepare_tones,
-    "--rnn_hidden_layers=2 --rnn_hidden_size=128 --batch_size=8 --num_gpus=0",
+    "--rnn_hidden_layers=2 --rnn_hidden_size=128 --batch_size=8 --learning_rate=0.002 --train_epochs=8 "
+    "--wer_threshold=0.05 --num_gpus=0",
   )
 }
 

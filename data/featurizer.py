@@ -116,7 +116,7 @@ class AudioFeaturizer:
     self._window_size, self._hop = window_and_hop(sample_rate, window_ms, stride_ms)
     self.num_feature_bins = count_bins(sample_rate, self._window_size)
 
-  def num_frames(self, num_samples):
+  def num_frames(self, num_samples: int | np.ndarray) -> np.integer | np.ndarray:
     """Tell how many frames `featurize` makes of so many samples (an integer or an array of integers)."""
     return np.maximum(1, (num_samples - self._window_size) // self._hop + 1)
 

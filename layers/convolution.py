@@ -1,6 +1,6 @@
 """Two-dimensional convolution over time and frequency that knows where each utterance ends."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from official_utils.lazy import tf
 
@@ -18,7 +18,7 @@ class ConvSpec(NamedTuple):
     return self.kernel_size[0] // 2, self.kernel_size[1] // 2
 
 
-def output_size(size, spec: ConvSpec, axis: int = 0):
+def output_size(size: Any, spec: ConvSpec, axis: int = 0) -> Any:
   """Compute a convolution's output length exactly.
 
   Args:
@@ -32,13 +32,19 @@ def output_size(size, spec: ConvSpec, axis: int = 0):
   return (size + 2 * spec.padding[axis] - spec.kernel_size[axis]) // spec.strides[axis] + 1
 
 
-def sequence_mask(lengths, max_length, dtype, rank: int):
+def sequence_mask(lengths: "tf.Tensor", max_length: "tf.Tensor", dtype: "tf.DType", rank: int) -> "tf.Tensor":
   """Mark real time steps, [batch, time, 1, ...] of the wanted rank: 1 up to each length, 0 beyond."""
   mask = tf.sequence_mask(lengths, max_length, dtype)
   return tf.reshape(mask, tf.concat([tf.shape(mask), [1] * (rank - 2)], axis=0))
 
 
-def conv_layer(inputs, lengths, spec: ConvSpec, name: str):
+def time_major_mask(lengths: "tf.Tensor", max_length: "tf.Tensor", dtype: "tf.DType") -> "tf.Tensor":
+  """Mark real time steps, [time, batch, 1]: 1 up to each length, 0 beyond."""
+  # Built in this order: a transposed mask is turned as booleans, which oneDNN complains of on standard error.
+  return tf.cast(tf.range(max_length)[:, tf.newaxis, tf.newaxis] < lengths[:, tf.newaxis], dtype)
+
+
+def conv_layer(inputs: "tf.Tensor", lengths: "tf.Tensor", spec: ConvSpec, name: str) -> tuple["tf.Tensor", "tf.Tensor"]:
   """Convolve without bias; zeros stand beyond the edges.
 
   Args:

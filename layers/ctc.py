@@ -3,7 +3,9 @@
 from official_utils.lazy import tf
 
 
-def ctc_losses(logits, logit_lengths, labels, label_lengths):
+def ctc_losses(
+  logits: "tf.Tensor", logit_lengths: "tf.Tensor", labels: "tf.Tensor", label_lengths: "tf.Tensor"
+) -> "tf.Tensor":
   """Compute each utterance's CTC loss; the last class is the blank.
 
   Args:
@@ -33,7 +35,7 @@ def ctc_losses(logits, logit_lengths, labels, label_lengths):
   return tf.where(is_empty, _blank_losses(logits, logit_lengths), losses)
 
 
-def count_needed_steps(labels, label_lengths):
+def count_needed_steps(labels: "tf.Tensor", label_lengths: "tf.Tensor") -> "tf.Tensor":
   """Count the time steps that labels need at least: one each, and a blank between two equal ones.
 
   Args:
@@ -50,6 +52,6 @@ def count_needed_steps(labels, label_lengths):
 
 def _blank_losses(logits, logit_lengths):
   """Compute the loss of the one path that spells nothing: blanks only."""
-  is_real = tf.sequence_mask(logit_lengths, tf.shape(logits)[0], logits.dtype)
+  is_real = tf.range(tf.shape(logits)[0])[:, tf.newaxis] < logit_lengths
   blank = tf.nn.log_softmax(logits)[:, :, -1]
-  return -tf.reduce_sum(tf.transpose(blank) * is_real, axis=1)
+  return -tf.reduce_sum(blank * tf.cast(is_real, logits.dtype), axis=0)

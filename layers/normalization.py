@@ -7,7 +7,30 @@ MOMENTUM = 0.997
 EPSILON = 1e-5
 
 
-def batch_norm(inputs, lengths, training: bool, name: str, mask=None):
+def early_momentum(step: "tf.Tensor") -> "tf.Tensor":
+  """Let a moving average start as the plain average of what it has seen.
+
+  At the original's momentum hundreds of steps pass before the values at the start are forgotten; a small corpus is
+  evaluated before that.
+
+  Args:
+    step: how many updates there were, a scalar tensor.
+
+  Returns:
+    A scalar, at most MOMENTUM.
+  """
+  step = tf.cast(step, tf.float32)
+  return tf.minimum(MOMENTUM, step / (step + 1.0))
+
+
+def batch_norm(
+  inputs: "tf.Tensor",
+  lengths: "tf.Tensor",
+  training: bool,
+  name: str,
+  mask: "tf.Tensor | None" = None,
+  momentum: "tf.Tensor | float" = MOMENTUM,
+) -> tuple["tf.Tensor", "tf.Tensor"]:
   """Normalise each channel over batch, time and what lies between.
 
   The moving variance takes the n / (n - 1) correction for images [batch, time, bins, channels] and not for sequences:
@@ -20,6 +43,7 @@ def batch_norm(inputs, lengths, training: bool, name: str, mask=None):
     training: whether to use (and record) the batch's own statistics.
     name: the scope of gamma, beta, moving_mean and moving_variance.
     mask: 1 where a frame is real, 0 in the padding, broadcastable to the inputs; None counts every frame.
+    momentum: how much of the moving averages an update keeps.
 
   Returns:
     Outputs of the inputs' shape, zero where the mask is, and the lengths.
@@ -40,12 +64,14 @@ def batch_norm(inputs, lengths, training: bool, name: str, mask=None):
     if inputs.shape.rank == 4:
       variance *= count / tf.maximum(count - 1, 1)
   for average, value in ((moving_mean, mean), (moving_variance, variance)):
-    update = average.assign_sub((average - tf.stop_gradient(value)) * (1 - MOMENTUM))
+    update = average.assign_sub((average - tf.stop_gradient(value)) * (1 - momentum))
     tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.UPDATE_OPS, update)
   return outputs, lengths
 
 
-def masked_moments(inputs, mask=None) -> tuple:
+def masked_moments(
+  inputs: "tf.Tensor", mask: "tf.Tensor | None" = None
+) -> tuple["tf.Tensor", "tf.Tensor", "tf.Tensor"]:
   """Compute each channel's mean and variance over the frames that the mask marks.
 
   Args:

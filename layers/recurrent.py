@@ -27,7 +27,7 @@ class Gru(NamedTuple):
     """Count the columns of what `step` keeps."""
     return [2 * self.hidden_size, self.hidden_size]
 
-  def zero_state(self, batch_size, dtype) -> tuple:
+  def zero_state(self, batch_size: "tf.Tensor", dtype: "tf.DType") -> tuple:
     """Start with an empty state: the output of the step before."""
     return (tf.zeros([batch_size, self.hidden_size], dtype),)
 
@@ -89,7 +89,7 @@ class Lstm(NamedTuple):
     """Count the columns of what `step` keeps: the four activated sums."""
     return [self.hidden_size] * 4
 
-  def zero_state(self, batch_size, dtype) -> tuple:
+  def zero_state(self, batch_size: "tf.Tensor", dtype: "tf.DType") -> tuple:
     """Start with an empty output and an empty cell."""
     return (tf.zeros([batch_size, self.hidden_size], dtype),) * 2
 
@@ -136,7 +136,7 @@ class Rnn(NamedTuple):
     """Count the columns of what `step` keeps: nothing beyond the state."""
     return []
 
-  def zero_state(self, batch_size, dtype) -> tuple:
+  def zero_state(self, batch_size: "tf.Tensor", dtype: "tf.DType") -> tuple:
     """Start with an empty output."""
     return (tf.zeros([batch_size, self.hidden_size], dtype),)
 
@@ -164,17 +164,25 @@ class Direction(NamedTuple):
   projected: Sequence
   weights: Sequence
 
-  def time(self, step, num_steps):
+  def time(self, step: "tf.Tensor", num_steps: "tf.Tensor") -> "tf.Tensor":
     """Translate the loop's step into the time that this direction is at."""
     return num_steps - 1 - step if self.is_backward else step
 
-  def before(self, states):
+  def before(self, states: "tf.Tensor") -> "tf.Tensor":
     """Shift states [time, batch, hidden] so that each time finds the state that it started from."""
     nothing = tf.zeros_like(states[:1])
     return tf.concat([states[1:], nothing] if self.is_backward else [nothing, states[:-1]], axis=0)
 
 
-def rnn_layer(inputs, lengths, rnn_type: str, hidden_size: int, layer_id: int, is_bidirectional: bool, mask=None):
+def rnn_layer(
+  inputs: "tf.Tensor",
+  lengths: "tf.Tensor",
+  rnn_type: str,
+  hidden_size: int,
+  layer_id: int,
+  is_bidirectional: bool,
+  mask: "tf.Tensor | None" = None,
+) -> tuple["tf.Tensor", "tf.Tensor"]:
   """Run one recurrent layer over a batch.
 
   Args:
@@ -223,7 +231,7 @@ def _project(cell, inputs) -> tuple[list, list]:
   return projected, weights
 
 
-def unroll(cell, directions: Sequence[Direction], mask=None) -> list:
+def unroll(cell: "Gru | Lstm | Rnn", directions: Sequence[Direction], mask: "tf.Tensor | None" = None) -> list:
   """Step all directions through time, with the hand-derived gradient.
 
   Args:
@@ -347,9 +355,7 @@ def _backward_loop(cell, directions: Sequence[Direction], mask, states, saved, d
     return time, d_state, d_projected
 
   widths = [columns for columns, _ in cell.kernels.values()]
-  d_projected = _loop(
-    num_steps, d_outputs[0].dtype, body, [zero_state for _ in directions], [widths] * len(directions)
-  )
+  d_projected = _loop(num_steps, d_outputs[0].dtype, body, [zero_state for _ in directions], [widths] * len(directions))
   gradients = []
   for number, d_sums in enumerate(d_projected):
     gradients += d_sums

@@ -85,8 +85,6 @@ def _init_run_config(config: Any, tf_config: dict[str, Any]) -> None:
     config: the RunConfig under construction.
     tf_config: the parsed environment variable TF_CONFIG, empty without a cluster.
   """
-  if tf_config.get("cluster"):
-    raise UserError("TF_CONFIG names a cluster, but training runs on one machine; unset TF_CONFIG.")
   config._distribute_coordinator_mode = None
   config._init_distributed_setting_from_environment_var(tf_config)
   config._maybe_overwrite_session_config_for_distributed_training()

@@ -36,7 +36,10 @@ def test_equals_the_sum_over_all_paths(lengths, labels, seed):
   for row, values in zip(padded, labels, strict=True):
     row[: len(values)] = values
   losses = ctc.ctc_losses(
-    tf.constant(logits, tf.float32), tf.constant(lengths), tf.constant(padded), tf.constant([len(row) for row in labels])
+    tf.constant(logits, tf.float32),
+    tf.constant(lengths),
+    tf.constant(padded),
+    tf.constant([len(row) for row in labels]),
   )
   for number, length in enumerate(lengths):
     expected = brute_force_loss(logits[:length, number], labels[number])

@@ -6,8 +6,8 @@ import os
 import numpy as np
 import pytest
 
-import deep_speech
 import decoder
+import deep_speech
 from layers import ctc
 from official_utils.lazy import tf
 
@@ -47,7 +47,12 @@ class Network:
   """A two-layer network with frozen statistics."""
 
   def __init__(self, rnn_type: str, is_bidirectional: bool, conv_layout: str):
-    settings = {"rnn_type": rnn_type, "rnn_hidden_size": 16, "rnn_hidden_layers": 2, "is_bidirectional": is_bidirectional}
+    settings = {
+      "rnn_type": rnn_type,
+      "rnn_hidden_size": 16,
+      "rnn_hidden_layers": 2,
+      "is_bidirectional": is_bidirectional,
+    }
     settings |= {"use_bias": True, "conv_layout": conv_layout, "mask_padding": True}
     with tf.Graph().as_default():
       self.features = tf.compat.v1.placeholder(tf.float32, [None, None, BINS, 1])
@@ -68,9 +73,7 @@ class Network:
 
   def infer(self, features, frames):
     """Return logits [batch, time, classes] and lengths."""
-    logits, lengths = self.session.run(
-      [self.logits, self.lengths], {self.features: features, self.frames: frames}
-    )
+    logits, lengths = self.session.run([self.logits, self.lengths], {self.features: features, self.frames: frames})
     return logits.transpose(1, 0, 2), lengths
 
   def run_gradients(self, features, frames, labels, label_lengths):

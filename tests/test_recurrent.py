@@ -1,9 +1,6 @@
 """Holds the recurrent layers against the plain per-step form: values and gradients, in double precision."""
 
-import os
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,8 +10,6 @@ from hypothesis import strategies as st
 from benchmarks import original_form
 from layers import convolution, recurrent
 from official_utils.lazy import tf
-
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Pair:
@@ -27,8 +22,7 @@ class Pair:
       self.factors = tf.compat.v1.placeholder(tf.float64, [None, None, None])
       mask = None
       if masked:
-        mask = convolution.sequence_mask(self.lengths, tf.shape(self.inputs)[0], tf.float64, 3)
-        mask = tf.transpose(mask, [1, 0, 2])
+        mask = convolution.time_major_mask(self.lengths, tf.shape(self.inputs)[0], tf.float64)
       ours, self.lengths_out = recurrent.rnn_layer(
         self.inputs, self.lengths, rnn_type, hidden, 1, is_bidirectional, mask
       )
@@ -105,11 +99,3 @@ def test_bias_of_the_gates_starts_at_one():
       values = {v.op.name: session.run(v) for v in tf.compat.v1.trainable_variables()}
   np.testing.assert_array_equal(values["rnn/rnn_fw_1/gates/bias"], np.ones(8))
   np.testing.assert_array_equal(values["rnn/rnn_fw_1/candidate/bias"], np.zeros(4))
-
-
-def test_benchmark_prints_a_ratio(tmp_path):
-  command = [sys.executable, os.path.join(ROOT, "benchmarks", "recurrent.py")]
-  command += ["--hidden=8", "--depth=8", "--batch=2", "--steps=5", "--runs=1", "--layers=1"]
-  done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-  assert done.returncode == 0, done.stderr
-  assert re.search(r"ours is [0-9.]+ times as fast", done.stdout)

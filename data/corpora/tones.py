@@ -94,12 +94,13 @@ def draw_text(rng: np.random.Generator, split: str) -> str:
   return " ".join(_draw_word(rng, split) for _ in range(num_words))
 
 
-def speak(text: str, rng: np.random.Generator) -> np.ndarray:
+def speak(text: str, rng: np.random.Generator, signal_to_noise_db: float = SIGNAL_TO_NOISE_DB) -> np.ndarray:
   """Render a text as tones.
 
   Args:
     text: lower-case letters and spaces.
     rng: draws durations, levels and the noise.
+    signal_to_noise_db: power of the letters over that of the white noise.
 
   Returns:
     float64 [samples] at 16 kHz, within -1 to 1.
@@ -116,7 +117,7 @@ def speak(text: str, rng: np.random.Generator) -> np.ndarray:
 
   clean = np.concatenate(pieces)
   sounding_power = np.mean(clean[clean != 0] ** 2)
-  noise = rng.standard_normal(len(clean)) * np.sqrt(sounding_power / 10 ** (SIGNAL_TO_NOISE_DB / 10))
+  noise = rng.standard_normal(len(clean)) * np.sqrt(sounding_power / 10 ** (signal_to_noise_db / 10))
   level = LOUDEST * _softening(rng, UTTERANCE_RANGE_DB)
   return np.clip(level * (clean + noise), -1.0, 1.0)
 
@@ -166,7 +167,7 @@ def _softening(rng: np.random.Generator, range_db: float) -> float:
 
 def _write_wav(path: str, samples: np.ndarray) -> None:
   """Write samples as 16-bit mono WAV."""
-  with wave.open(path, "wb") as file:
+  with open(path, "wb") as raw, wave.open(raw, "wb") as file:
     file.setnchannels(1)
     file.setsampwidth(2)
     file.setframerate(SAMPLE_RATE)

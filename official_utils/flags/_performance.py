@@ -11,7 +11,7 @@ DTYPES = {"fp16": ("float16", 128), "fp32": ("float32", 1)}
 ALL_REDUCE_ALGORITHMS = ("nccl", "hierarchical_copy", "reduce_to_one")
 
 
-def get_tf_dtype(flags_obj: flags.FlagValues):
+def get_tf_dtype(flags_obj: flags.FlagValues) -> "tf.DType":
   """Return the TensorFlow type that --dtype names."""
   return getattr(tf, DTYPES[flags_obj.dtype][0])
 

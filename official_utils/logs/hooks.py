@@ -1,6 +1,8 @@
 """Hooks that follow a training session. Importing this module loads TensorFlow."""
 
+import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
@@ -8,8 +10,14 @@ from absl import logging
 from official_utils.lazy import tf
 from official_utils.logs.logger import BaseBenchmarkLogger
 
+SecondOrStepTimer = tf.compat.v1.train.SecondOrStepTimer
+SessionRunArgs = tf.compat.v1.train.SessionRunArgs
+SessionRunContext = tf.compat.v1.train.SessionRunContext
+SessionRunHook = tf.compat.v1.train.SessionRunHook
+SessionRunValues = tf.compat.v1.train.SessionRunValues
 
-class TensorHook(tf.compat.v1.train.SessionRunHook):
+
+class TensorHook(SessionRunHook):
   """Fetches tensors at the first step and then every so often; a subclass says what becomes of them."""
 
   def __init__(self, tensors: Sequence[str], every_n_iter: int | None = None, every_n_secs: float | None = None):
@@ -21,7 +29,7 @@ class TensorHook(tf.compat.v1.train.SessionRunHook):
       every_n_secs: seconds from one time to the next. One of the two must be given, and only one.
     """
     self._names = tuple(tensors)
-    self._timer = tf.compat.v1.train.SecondOrStepTimer(every_secs=every_n_secs, every_steps=every_n_iter)
+    self._timer = SecondOrStepTimer(every_secs=every_n_secs, every_steps=every_n_iter)
 
   def begin(self) -> None:
     """Find the tensors in the graph; a hook may serve one session after the other."""
@@ -31,13 +39,13 @@ class TensorHook(tf.compat.v1.train.SessionRunHook):
     self._timer.reset()
     self._num_steps = 0
 
-  def before_run(self, run_context):
+  def before_run(self, run_context: SessionRunContext) -> SessionRunArgs | None:
     """Ask for the tensors where they are due."""
     self._num_steps += 1
     self._is_due = self._timer.should_trigger_for_step(self._num_steps)
-    return tf.compat.v1.train.SessionRunArgs(self._tensors) if self._is_due else None
+    return SessionRunArgs(self._tensors) if self._is_due else None
 
-  def after_run(self, run_context, run_values) -> None:
+  def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
     """Hand on what was fetched."""
     if self._is_due:
       self._timer.update_last_triggered_step(self._num_steps)
@@ -54,7 +62,7 @@ class TensorHook(tf.compat.v1.train.SessionRunHook):
 
 
 class LoggingTensorHook(TensorHook):
-  """Writes tensors to the screen, a line a time."""
+  """Writes numbers to the screen, a line a time."""
 
   def report(self, values: dict[str, np.ndarray], global_step: int) -> None:
     """Write one line."""
@@ -62,7 +70,7 @@ class LoggingTensorHook(TensorHook):
     logging.info("step %d: %s", global_step, shown)
 
 
-class ExamplesPerSecondHook(tf.compat.v1.train.SessionRunHook):
+class ExamplesPerSecondHook(SessionRunHook):
   """Records how many examples a second are trained: since the last record, and on average since the warm steps."""
 
   def __init__(
@@ -73,41 +81,95 @@ class ExamplesPerSecondHook(tf.compat.v1.train.SessionRunHook):
     warm_steps: int = 0,
     metric_logger: BaseBenchmarkLogger | None = None,
   ):
-    """Choose when to record, and where.
+    """Choose when to record, and where. What is left at the end of a session is recorded in any case.
 
     Args:
       batch_size: examples of one step, on all devices together.
       every_n_steps: steps from one record to the next.
       every_n_secs: seconds from one record to the next. One of the two must be given, and only one.
-      warm_steps: steps at the start of each session that do not count.
+      warm_steps: steps at the start of each session that do not count; the first never does.
       metric_logger: where the numbers go; to the screen if None.
     """
+    if (every_n_steps is None) == (every_n_secs is None):
+      raise ValueError(f"give every_n_steps or every_n_secs, not {every_n_steps} and {every_n_secs}")
     self._batch_size = batch_size
+    self._every_n_steps = every_n_steps
+    self._every_n_secs = every_n_secs
     self._warm_steps = warm_steps
     self._metric_logger = metric_logger or BaseBenchmarkLogger()
-    self._timer = tf.compat.v1.train.SecondOrStepTimer(every_secs=every_n_secs, every_steps=every_n_steps)
 
   def begin(self) -> None:
     """Start counting anew; a hook may serve one session after the other."""
     self._global_step = tf.identity(tf.compat.v1.train.get_global_step())
-    self._timer.reset()
     self._num_steps = 0
-    self._total_steps = 0
-    self._total_seconds = 0.0
+    # The moments of the last warm step, of the last record and of the last step.
+    self._start = self._recorded = self._latest = None
 
-  def after_run(self, run_context, run_values) -> None:
+  def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
     """Count the step, and record the speed where it is due."""
     self._num_steps += 1
-    if self._num_steps < self._warm_steps or not self._timer.should_trigger_for_step(self._num_steps):
+    if self._num_steps < self._warm_steps:
       return
-    seconds, steps = self._timer.update_last_triggered_step(self._num_steps)
-    if seconds is None:
-      # The clock starts at the end of the last warm step.
-      return
-    self._total_steps += steps
-    self._total_seconds += seconds
-    global_step = int(run_context.session.run(self._global_step))
-    average = self._batch_size * self._total_steps / self._total_seconds
-    self._metric_logger.log_metric("average_examples_per_sec", average, global_step=global_step)
-    current = self._batch_size * steps / seconds
-    self._metric_logger.log_metric("current_examples_per_sec", current, global_step=global_step)
+    self._latest = _Moment(self._num_steps, time.perf_counter())
+    if self._start is None:
+      self._start = self._recorded = self._latest
+    elif self._is_due():
+      self._record(run_context.session)
+
+  def end(self, session: tf.compat.v1.Session) -> None:
+    """Record the speed of the steps that are left."""
+    if self._latest != self._recorded:
+      self._record(session)
+
+  def _is_due(self) -> bool:
+    """Tell whether enough steps or seconds have passed since the last record."""
+    if self._every_n_steps is None:
+      return self._latest.seconds - self._recorded.seconds >= self._every_n_secs
+    return self._latest.steps - self._recorded.steps >= self._every_n_steps
+
+  def _record(self, session: tf.compat.v1.Session) -> None:
+    """Hand the two speeds to the logger."""
+    global_step = int(session.run(self._global_step))
+    for name, since in (("average_examples_per_sec", self._start), ("current_examples_per_sec", self._recorded)):
+      steps_per_second = (self._latest.steps - since.steps) / (self._latest.seconds - since.seconds)
+      self._metric_logger.log_metric(name, self._batch_size * steps_per_second, global_step=global_step)
+    self._recorded = self._latest
+
+
+class _Moment(NamedTuple):
+  """A point of a session: how many steps it has run, and the time of the clock."""
+
+  steps: int
+  seconds: float
+
+
+class ProfilerHook(SessionRunHook):
+  """Has TensorFlow's profiler hook write a timeline at the second step of each session, and then every so often."""
+
+  def __init__(self, output_dir: str, save_steps: int = 1000):
+    """Choose when to write, and where.
+
+    Args:
+      output_dir: the folder for timeline-STEP.json.
+      save_steps: steps from one file to the next.
+    """
+    self._output_dir = output_dir
+    self._save_steps = save_steps
+
+  def begin(self) -> None:
+    """Start counting anew; a hook may serve one session after the other."""
+    # TensorFlow's hook opens an event file as soon as it is made, which works inside a graph only.
+    self._profiler = tf.compat.v1.train.ProfilerHook(save_steps=1, output_dir=self._output_dir)
+    self._profiler.begin()
+    self._num_steps = 0
+
+  def before_run(self, run_context: SessionRunContext) -> SessionRunArgs | None:
+    """Let the profiler see the step where it is due, and the first one, at which it only takes its bearings."""
+    self._num_steps += 1
+    self._is_due = self._num_steps == 1 or (self._num_steps - 2) % self._save_steps == 0
+    return self._profiler.before_run(run_context) if self._is_due else None
+
+  def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
+    """Let the profiler write."""
+    if self._is_due:
+      self._profiler.after_run(run_context, run_values)

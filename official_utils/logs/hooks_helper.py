@@ -1,12 +1,13 @@
 """Makes training hooks by name, and loads TensorFlow only when it makes one."""
 
+from official_utils.lazy import tf
 from official_utils.logs.logger import BaseBenchmarkLogger
 
 # What a model_fn has to name so that the hooks find it.
 TENSORS_TO_LOG = ("learning_rate", "cross_entropy")
 
 
-def get_train_hooks(name_list: list[str] | None, **kwargs) -> list:
+def get_train_hooks(name_list: list[str] | None, **kwargs) -> list["tf.compat.v1.train.SessionRunHook"]:
   """Make the hooks that --hooks names.
 
   Args:
@@ -29,7 +30,9 @@ def get_train_hooks(name_list: list[str] | None, **kwargs) -> list:
   return hooks
 
 
-def get_logging_tensor_hook(every_n_iter: int = 100, tensors_to_log: tuple[str, ...] = TENSORS_TO_LOG, **_):
+def get_logging_tensor_hook(
+  every_n_iter: int = 100, tensors_to_log: tuple[str, ...] = TENSORS_TO_LOG, **_
+) -> "tf.compat.v1.train.SessionRunHook":
   """Make a hook that writes tensors to the screen.
 
   Args:
@@ -44,19 +47,19 @@ def get_logging_tensor_hook(every_n_iter: int = 100, tensors_to_log: tuple[str, 
   return hooks.LoggingTensorHook(tensors_to_log, every_n_iter=every_n_iter)
 
 
-def get_profiler_hook(model_dir: str, save_steps: int = 1000, **_):
+def get_profiler_hook(model_dir: str, save_steps: int = 1000, **_) -> "tf.compat.v1.train.SessionRunHook":
   """Make a hook that writes the time that each operation takes, as timeline-STEP.json for chrome://tracing.
 
   Args:
     model_dir: where the files go.
-    save_steps: steps from one file to the next; the first is written at the second step.
+    save_steps: steps from one file to the next; the first is written at the second step of a session.
 
   Returns:
     A ProfilerHook.
   """
-  from official_utils.lazy import tf
+  from official_utils.logs import hooks
 
-  return tf.compat.v1.train.ProfilerHook(save_steps=save_steps, output_dir=model_dir)
+  return hooks.ProfilerHook(model_dir, save_steps)
 
 
 def get_examples_per_second_hook(
@@ -65,12 +68,12 @@ def get_examples_per_second_hook(
   warm_steps: int = 5,
   metric_logger: BaseBenchmarkLogger | None = None,
   **_,
-):
+) -> "tf.compat.v1.train.SessionRunHook":
   """Make a hook that records how many examples a second are trained.
 
   Args:
     batch_size: examples of one step, on all devices together.
-    every_n_steps: steps from one record to the next.
+    every_n_steps: steps from one record to the next; one more is made at the end of a session.
     warm_steps: steps at the start that do not count.
     metric_logger: where the numbers go; to the screen if None.
 
@@ -89,7 +92,7 @@ def get_logging_metric_hook(
   every_n_secs: float = 600,
   metric_logger: BaseBenchmarkLogger | None = None,
   **_,
-):
+) -> "tf.compat.v1.train.SessionRunHook":
   """Make a hook that records tensors as metrics of the benchmark logger.
 
   Args:

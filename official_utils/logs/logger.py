@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import re
 import statistics
 from collections.abc import Iterator, Mapping
 
@@ -21,6 +22,9 @@ STATUS_FILE = "benchmark_status.log"
 RUNNING = "running"
 SUCCESS = "success"
 FAILURE = "failure"
+
+# TensorFlow's variables, without those of Terraform, which begin alike and may hold secrets.
+_ENVIRONMENT = re.compile("TF_(?!VAR_|TOKEN_|CLI_)")
 
 
 class BaseBenchmarkLogger:
@@ -189,7 +193,7 @@ def run_record(
   model_name: str, dataset_name: str, run_params: Mapping[str, object], test_id: str | None = None
 ) -> dict[str, object]:
   """Return one line of benchmark_run.log: the run, its settings, the software and the machine."""
-  environment = sorted((name, value) for name, value in os.environ.items() if name.startswith("TF_"))
+  environment = sorted(item for item in os.environ.items() if _ENVIRONMENT.match(item[0]))
   return {
     "model_name": model_name,
     "dataset": {"name": dataset_name},
@@ -210,13 +214,13 @@ def machine_config() -> dict[str, object]:
   if "SC_AVPHYS_PAGES" in os.sysconf_names:  # macOS does not tell.
     memory["memory_available"] = os.sysconf("SC_AVPHYS_PAGES") * page
   return {
-    "cpu_info": _cpu_info(),
+    "cpu_info": cpu_info(),
     **memory,
     "gpu_info": {"count": len(details), "model": details[0].get("device_name") if details else None},
   }
 
 
-def _cpu_info(path: str = "/proc/cpuinfo") -> dict[str, object]:
+def cpu_info(path: str = "/proc/cpuinfo") -> dict[str, object]:
   """Return the number and kind of the processors, with their mean clock where the system tells it."""
   info = {"num_cores": os.cpu_count(), "cpu_info": platform.processor() or platform.machine()}
   if not os.path.exists(path):

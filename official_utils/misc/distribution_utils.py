@@ -1,7 +1,9 @@
 """Devices, and what makes several of them train one model."""
 
 import glob
+import json
 import os
+from collections.abc import Sequence
 
 from absl import logging
 
@@ -24,11 +26,41 @@ def list_devices(num_gpus: int | None, root: str = "/") -> list[str]:
   Raises:
     UserError: there are fewer GPUs than wanted, or there is one that TensorFlow cannot use.
   """
+  refuse_cluster(os.environ.get("TF_CONFIG"))
   if num_gpus == 0:
     return ["/cpu:0"]
   num_visible = len(tf.config.list_physical_devices("GPU"))
   if not num_visible:
-    _refuse_unused_nvidia_device(root)
+    refuse_unused_nvidia_device(root)
+  return choose_devices(num_gpus, num_visible)
+
+
+def refuse_cluster(tf_config: str | None) -> None:
+  """Refuse a description of several machines: replicas live on one.
+
+  Args:
+    tf_config: the environment variable TF_CONFIG, None if it is not set.
+
+  Raises:
+    UserError: it names a cluster.
+  """
+  if tf_config and "cluster" in json.loads(tf_config):
+    raise UserError(f"TF_CONFIG={tf_config} names a cluster, but training runs on one machine; unset TF_CONFIG")
+
+
+def choose_devices(num_gpus: int | None, num_visible: int) -> list[str]:
+  """Return the devices that --num_gpus stands for on a machine with so many GPUs.
+
+  Args:
+    num_gpus: as for list_devices.
+    num_visible: how many GPUs TensorFlow sees.
+
+  Returns:
+    Names such as "/gpu:0"; ["/cpu:0"] if no GPU is to be used.
+
+  Raises:
+    UserError: there are fewer GPUs than wanted.
+  """
   if num_gpus is None:
     num_gpus = min(num_visible, 1)
   elif num_gpus == -1:
@@ -42,8 +74,15 @@ def list_devices(num_gpus: int | None, root: str = "/") -> list[str]:
   return [f"/gpu:{number}" for number in range(num_gpus)] or ["/cpu:0"]
 
 
-def _refuse_unused_nvidia_device(root: str) -> None:
-  """Raise a UserError if the machine has an NVIDIA device, unless the user hides it from TensorFlow."""
+def refuse_unused_nvidia_device(root: str = "/") -> None:
+  """Make sure that a machine whose GPUs TensorFlow does not see has no NVIDIA device that it could use.
+
+  Args:
+    root: the folder under which the operating system's traces of NVIDIA devices are looked for.
+
+  Raises:
+    UserError: there is one, and the user does not hide it with CUDA_VISIBLE_DEVICES.
+  """
   if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
     return
   traces = [path for pattern in _NVIDIA_TRACES for path in sorted(glob.glob(os.path.join(root, pattern)))]
@@ -55,7 +94,7 @@ def _refuse_unused_nvidia_device(root: str) -> None:
 
 
 def get_distribution_strategy(
-  devices: list[str], all_reduce_alg: str | None = None
+  devices: Sequence[str], all_reduce_alg: str | None = None
 ) -> "tf.distribute.MirroredStrategy | None":
   """Return what spreads a step of training over devices.
 
@@ -68,7 +107,7 @@ def get_distribution_strategy(
     None for a single device, which needs no strategy.
 
   Raises:
-    UserError: there is no such all_reduce_alg, or not for these devices.
+    UserError: there is no such all_reduce_alg, or it does not work between these devices.
   """
   algorithms = {
     "nccl": tf.distribute.NcclAllReduce,
@@ -79,8 +118,18 @@ def get_distribution_strategy(
     raise UserError(f"--all_reduce_alg={all_reduce_alg} does not exist; give one of {', '.join(algorithms)}")
   if len(devices) == 1:
     return None
+  if all_reduce_alg == "nccl" and any(device.startswith("/cpu:") for device in devices):
+    raise UserError("--all_reduce_alg=nccl works between GPUs only; try --all_reduce_alg=reduce_to_one")
+  if all_reduce_alg == "hierarchical_copy" and len(devices) % 2:
+    # TensorFlow adds up two halves of equal size and silently leaves out the device in the middle.
+    raise UserError(
+      f"--all_reduce_alg=hierarchical_copy needs an even number of devices, not {len(devices)}; "
+      "try --all_reduce_alg=reduce_to_one"
+    )
   cross_device_ops = algorithms[all_reduce_alg]() if all_reduce_alg else None
-  return tf.distribute.MirroredStrategy(devices, cross_device_ops=cross_device_ops)
+  # Outside a graph, the strategy would prepare for eager execution, which takes the devices before the session does.
+  with tf.Graph().as_default():
+    return tf.distribute.MirroredStrategy(devices, cross_device_ops=cross_device_ops)
 
 
 def per_device_batch_size(batch_size: int, num_devices: int) -> int:
@@ -107,7 +156,7 @@ def per_device_batch_size(batch_size: int, num_devices: int) -> int:
   return share
 
 
-def session_config(devices: list[str], inter_op: int = 0, intra_op: int = 0) -> "tf.compat.v1.ConfigProto":
+def session_config(devices: Sequence[str], inter_op: int = 0, intra_op: int = 0) -> "tf.compat.v1.ConfigProto":
   """Return the settings of the sessions that run on `devices`.
 
   Args:

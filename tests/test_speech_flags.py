@@ -1,0 +1,192 @@
+"""Tests of the speech flags: against those of the original, and of what they refuse."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+import speech_flags
+from official_utils.flags import core as flags_core
+from official_utils.misc.errors import UserError
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+_ORIGINAL = json.loads((_ROOT / "tests/fixtures/flags.json").read_text())["deep_speech"]
+
+# Flag to the default of the original (as it was run for the fixture) and ours.
+_OTHER_DEFAULTS = {
+  "num_gpus": (0, None),
+  "train_data_dir": (
+    "/tmp/librispeech_data/test-clean/LibriSpeech/test-clean-20.csv",
+    "/tmp/librispeech_data/train-clean-100+360.csv",
+  ),
+  "eval_data_dir": (
+    "/tmp/librispeech_data/test-clean/LibriSpeech/test-clean-20.csv",
+    "/tmp/librispeech_data/dev-clean.csv",
+  ),
+  "vocabulary_file": ("<directory of deep_speech.py>/data/vocabulary.txt", str(_ROOT / "data/vocabulary.txt")),
+}
+
+_NEW_FLAGS = {
+  "test_data_dir": None,
+  "on_unknown": "error",
+  "conv_layout": "official",
+  "mask_padding": True,
+  "seed": 1,
+  "num_parallel_calls": None,
+  "inter_op_parallelism_threads": 0,
+  "intra_op_parallelism_threads": 0,
+}
+
+
+def _define():
+  values = flags.FlagValues()
+  speech_flags.define_deep_speech_flags(values)
+  return values
+
+
+def _parse(*arguments):
+  return flags_core.parse_flags(["deep_speech.py", *arguments], _define())
+
+
+def test_flags_are_those_of_the_original_and_the_new_ones():
+  assert set(speech_flags.flag_values(_parse())) == set(_ORIGINAL["flags"]) | set(_NEW_FLAGS)
+
+
+@pytest.mark.parametrize("name", sorted(_ORIGINAL["flags"]))
+def test_flag_is_defined_as_in_the_original(name):
+  original, ours = _ORIGINAL["flags"][name], _define()[name]
+  assert ours.flag_type() == original["type"]
+  assert ours.short_name == original["short_name"]
+  assert getattr(ours.parser, "enum_values", None) == original["enum_values"]
+  assert getattr(ours.parser, "case_sensitive", None) == original["case_sensitive"]
+  assert bool(ours.boolean) == original["boolean"]
+  if name in _OTHER_DEFAULTS:
+    assert (original["default"], ours.default) == _OTHER_DEFAULTS[name]
+  else:
+    assert ours.default == original["default"]
+
+
+def test_defaults_of_new_flags():
+  values = _parse()
+  assert {name: values[name].value for name in _NEW_FLAGS} == _NEW_FLAGS
+
+
+def test_key_flags_include_those_of_the_original():
+  key_flags = {flag.name for flag in _define().get_key_flags_for_module(speech_flags)}
+  assert key_flags >= set(_ORIGINAL["key_flags_of_main_module"])
+  assert not key_flags & {"num_gpus", "stop_threshold", "benchmark_log_dir"}
+
+
+def test_every_flag_has_help():
+  values = _define()
+  for of_module in flags_core.own_flags(values).values():
+    for flag in of_module:
+      assert flag.help.rstrip().endswith((".", "ProfilerHook,ExamplesPerSecondHook")), flag.name
+
+
+def test_what_has_no_effect_is_said():
+  values = _define()
+  for name in ("export_dir", "gcp_project", "bigquery_data_set"):
+    assert "without effect" in " ".join(values[name].help.split())
+
+
+def test_the_default_vocabulary_exists():
+  assert os.path.isfile(_parse().vocabulary_file)
+
+
+def test_help_of_the_program_lists_every_flag_without_tensorflow():
+  code = (
+    "import atexit, runpy, sys\n"
+    "atexit.register(lambda: print('tensorflow' in sys.modules, 'numpy' in sys.modules))\n"
+    f"sys.path.insert(0, {str(_ROOT)!r})\n"
+    "sys.argv = ['deep_speech.py', '--help']\n"
+    "import speech_flags\n"
+    "from official_utils.flags import core as flags_core\n"
+    "speech_flags.define_deep_speech_flags()\n"
+    "flags_core.run(print, 'Help.')\n"
+  )
+  result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+  assert (result.returncode, result.stderr) == (0, "")
+  for name, flag in ((flag.name, flag) for of in flags_core.own_flags(_define()).values() for flag in of):
+    head = next(line for line in result.stdout.splitlines() if line.startswith((f"  --{name} ", f"  --{name},")))
+    assert head.endswith("default: none)") == (flag.default in (None, []))
+  assert result.stdout.endswith("False False\n")
+
+
+def test_the_defaults_pass():
+  speech_flags.check_flags(_parse())
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--batch_size=0"], "--batch_size=0 is out of range; give 1 or more"),
+    (["--train_epochs=0"], "--train_epochs=0"),
+    (["--epochs_between_evals=-1"], "--epochs_between_evals=-1"),
+    (["--rnn_hidden_size=0"], "--rnn_hidden_size=0"),
+    (["--rnn_hidden_layers=0"], "--rnn_hidden_layers=0"),
+    (["--sample_rate=0"], "--sample_rate=0"),
+    (["--window_ms=0"], "--window_ms=0"),
+    (["--stride_ms=-3"], "--stride_ms=-3"),
+    (["--num_parallel_calls=0"], "--num_parallel_calls=0"),
+    (["--inter_op_parallelism_threads=-1"], "--inter_op_parallelism_threads=-1"),
+    (["--intra_op_parallelism_threads=-1"], "--intra_op_parallelism_threads=-1"),
+    (["--learning_rate=0"], "--learning_rate=0.0 is out of range; give a number above 0, such as 0.0005"),
+    (["--learning_rate=nan"], "--learning_rate=nan"),
+    (["--learning_rate=inf"], "--learning_rate=inf"),
+    (["--wer_threshold=-0.1"], "--wer_threshold=-0.1"),
+    (["--wer_threshold=nan"], "--wer_threshold=nan"),
+    (["--stop_threshold=-1"], "--stop_threshold=-1"),
+    (["--num_gpus=-2"], "--num_gpus=-2 is out of range; give a number of GPUs, 0 for the CPU or -1 for all GPUs"),
+    (["--seed=-1"], "--seed=-1"),
+    (["--model_dir="], "--model_dir is empty"),
+    (["--stride_ms=21"], "--stride_ms=21 is longer than --window_ms=20"),
+    (["--sample_rate=100"], "hold 2 samples every 1"),
+    (["--sample_rate=100", "--window_ms=40", "--stride_ms=5"], "hold 4 samples every 0"),
+    (["--hooks=ProfilerHook,NoHook"], "--hooks names 'NoHook', which does not exist; the hooks are loggingtensorhook"),
+    (["--all_reduce_alg=ring"], "give one of nccl, hierarchical_copy, reduce_to_one"),
+    (["--wer_threshold=0.2", "--stop_threshold=0.3"], "--wer_threshold=0.2 and --stop_threshold=0.3 disagree"),
+  ],
+)
+def test_wrong_values_are_refused(arguments, message):
+  with pytest.raises(UserError) as caught:
+    speech_flags.check_flags(_parse(*arguments))
+  assert message in str(caught.value)
+  assert "\n" not in str(caught.value)
+
+
+def test_edges_pass():
+  speech_flags.check_flags(_parse("--num_gpus=-1", "--stride_ms=20", "--wer_threshold=0", "--hooks=PROFILERHOOK"))
+  speech_flags.check_flags(_parse("--sample_rate=1000", "--window_ms=3", "--stride_ms=1", "--all_reduce_alg=nccl"))
+
+
+def test_wer_threshold_has_two_names():
+  assert speech_flags.wer_threshold(_parse()) is None
+  assert speech_flags.wer_threshold(_parse("--wer_threshold=0.23")) == 0.23
+  assert speech_flags.wer_threshold(_parse("--stop_threshold=0.3")) == 0.3
+  assert speech_flags.wer_threshold(_parse("--stop_threshold=0.3", "--wer_threshold=0.3")) == 0.3
+  assert speech_flags.wer_threshold(_parse("--wer_threshold=0")) == 0
+
+
+def test_settings():
+  values = _parse("--rnn_type=LSTM", "--nouse_bias", "--stride_ms=5", "--nomask_padding", "--conv_layout=paper")
+  assert speech_flags.network_settings(values) == {
+    "rnn_type": "lstm",
+    "rnn_hidden_size": 800,
+    "rnn_hidden_layers": 5,
+    "is_bidirectional": True,
+    "use_bias": False,
+    "conv_layout": "paper",
+    "mask_padding": False,
+  }
+  assert speech_flags.feature_settings(values) == {"sample_rate": 16000, "window_ms": 20, "stride_ms": 5}
+
+
+def test_flag_values_can_be_written_as_json():
+  values = speech_flags.flag_values(_parse("--hooks=ProfilerHook", "--num_gpus=0"))
+  assert json.loads(json.dumps(values)) == values
+  assert (values["hooks"], values["num_gpus"], values["train_epochs"]) == (["ProfilerHook"], 0, 200)
