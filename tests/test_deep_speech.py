@@ -1,0 +1,183 @@
+"""Tries the run loop's parts: losses, modes, metrics, replicas, and what stops a run."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import runs
+
+import deep_speech
+from data import dataset as speech_dataset
+from official_utils import estimator as tf_estimator
+from official_utils.lazy import tf
+from official_utils.misc.errors import UserError
+from training import checkpoints, progress
+
+FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
+
+
+def test_length_after_conv_equals_the_original():
+  with open(os.path.join(FIXTURES, "lengths.json")) as file:
+    cases = json.load(file)["compute_length_after_conv"]
+  assert cases
+  for case in cases:
+    lengths = tf.constant(case["input_length"], tf.int32)
+    result = deep_speech.compute_length_after_conv(case["max_time_steps"], case["ctc_time_steps"], lengths)
+    np.testing.assert_array_equal(result, case["result"])
+
+
+def test_ctc_loss_of_a_single_utterance():
+  logits = tf.constant(np.random.default_rng(0).normal(size=[1, 6, 5]), tf.float32)
+  arguments = tf.constant([[2]]), tf.constant([[6]]), tf.constant([[1, 3, 0]])
+  alone = deep_speech.ctc_loss(*arguments, logits)
+  twice = deep_speech.ctc_loss(*(tf.repeat(value, 2, 0) for value in arguments), tf.repeat(logits, 2, 0))
+  assert alone.shape == [1, 1]
+  np.testing.assert_allclose(twice, np.repeat(alone, 2, 0), rtol=1e-6)
+
+
+def make_estimator(flags_obj, devices=("/cpu:0",)):
+  labels = deep_speech.generate_dataset(flags_obj.train_data_dir, flags_obj).speech_labels
+  return deep_speech.make_estimator(flags_obj, labels, devices)
+
+
+def bind_input_fn(flags_obj, orders, num_replicas=1):
+  chosen = deep_speech.generate_dataset(flags_obj.train_data_dir, flags_obj)
+  return chosen, lambda: speech_dataset.input_fn(flags_obj.batch_size, chosen, orders, num_replicas)
+
+
+def test_evaluate_mode_agrees_with_predict_mode(tones_dir, tmp_path):
+  flags_obj = runs.parse(*runs.arguments(tones_dir, str(tmp_path), "--learning_rate=0.01"))
+  estimator = make_estimator(flags_obj)
+  estimator.train(bind_input_fn(flags_obj, [range(22)] * 3)[1])
+  chosen, input_fn = bind_input_fn(flags_obj, [range(22)])
+  metrics = estimator.evaluate(input_fn)
+  results = deep_speech.evaluate_model(estimator, chosen.speech_labels, chosen.entries, input_fn)
+  assert set(results) == {"WER", "CER", "mean_WER", "mean_CER", "global_step"}
+  assert results["global_step"] == metrics["global_step"] == 9
+  assert metrics["WER"] == pytest.approx(results["WER"], rel=1e-5)
+  assert metrics["CER"] == pytest.approx(results["CER"], rel=1e-5)
+  assert 0 < metrics["loss"] < 1000
+  # Batches in another order, entries paired by their index all the same.
+  backwards = bind_input_fn(flags_obj, [list(reversed(range(22)))])[1]
+  assert deep_speech.evaluate_model(estimator, chosen.speech_labels, chosen.entries, backwards) == results
+
+
+def test_predictions_are_consistent(tones_dir, tmp_path):
+  flags_obj = runs.parse(*runs.arguments(tones_dir, str(tmp_path)))
+  estimator = make_estimator(flags_obj)
+  estimator.train(bind_input_fn(flags_obj, [range(8)])[1])
+  for each in estimator.predict(bind_input_fn(flags_obj, [range(8)])[1]):
+    np.testing.assert_allclose(np.exp(each["log_probs"]), each["probabilities"], atol=1e-6)
+    np.testing.assert_array_equal(each["logits"].argmax(1), each["classes"])
+    assert 0 < each["length"] <= len(each["logits"])
+
+
+def mirrored(num_pairs: int, first: int = 0) -> list[int]:
+  """Order utterances so that each global batch of four holds the same two twice: one pair a replica."""
+  return [index for pair in range(first, first + num_pairs) for index in (2 * pair, 2 * pair + 1) * 2]
+
+
+def test_two_replicas_equal_one(tones_dir, tmp_path):
+  """Batch statistics are each replica's own: both replicas get the same two utterances, so that the statistics agree."""
+  losses, values = [], []
+  for devices in (["/cpu:0"], ["/cpu:0", "/cpu:1"]):
+    model_dir = str(tmp_path / str(len(devices)))
+    flags_obj = runs.parse(*runs.arguments(tones_dir, model_dir, "--batch_size=4"))
+    estimator = make_estimator(flags_obj, devices)
+    hooks = [progress.ProgressHook(len(devices)) for _ in range(2)]
+    estimator.train(bind_input_fn(flags_obj, [mirrored(1)], len(devices))[1], hooks[:1])
+    values.append({name: estimator.get_variable_value(name) for name in estimator.get_variable_names()})
+    estimator.train(bind_input_fn(flags_obj, [mirrored(3, first=1)], len(devices))[1], hooks[1:])
+    assert [hook.steps for hook in hooks] == [1, 3]
+    losses.append([hook.mean_loss for hook in hooks])
+  assert losses[1][0] == pytest.approx(losses[0][0], rel=1e-6)
+  # From the second step on the weights differ: Adam blows the rounding of vanishing gradients up to whole steps.
+  assert losses[1][1] == pytest.approx(losses[0][1], rel=1e-3)
+  assert set(values[0]) == set(values[1])
+  # After one step Adam's first moment is a tenth of the gradient.
+  for name, value in values[0].items():
+    if name.endswith("/Adam") or "moving_mean" in name:
+      assert np.linalg.norm(values[1][name] - value) <= 1e-3 * np.linalg.norm(value), name
+    elif "moving_variance" in name:
+      # The correction n / (n - 1) is that of a replica's own frames; n is above 4000 here.
+      np.testing.assert_allclose(values[1][name], value, rtol=1 / 4000, err_msg=name)
+
+
+@pytest.mark.parametrize(("num_replicas", "left_over"), [(2, 1), (2, 2), (2, 3), (3, 1), (3, 2)])
+def test_every_utterance_counts_once_however_many_are_left_over(tones_dir, tmp_path, num_replicas, left_over):
+  """The loss at frozen weights is the mean over the utterances of each global batch, whoever computes it."""
+  batch_size = 2 * num_replicas
+  devices = [f"/cpu:{number}" for number in range(num_replicas)]
+  order = range(batch_size + left_over)
+  options = ["--learning_rate=1e-12", f"--batch_size={batch_size}"]
+  flags_obj = runs.parse(*runs.arguments(tones_dir, str(tmp_path), *options))
+  estimator = make_estimator(flags_obj, devices)
+  hook = progress.ProgressHook(num_replicas)
+  estimator.train(bind_input_fn(flags_obj, [order], num_replicas)[1], hooks=[hook])
+  assert hook.steps == 1 + -(-left_over // batch_size)
+  assert estimator.get_variable_value("global_step") == hook.steps
+  batches = list(
+    speech_dataset.generate_batches(
+      batch_size, deep_speech.generate_dataset(flags_obj.train_data_dir, flags_obj), [order], num_replicas
+    )
+  )
+  trained = [index for features, _ in batches for index in features["index"][features["weight"] > 0]]
+  assert sorted(trained) == list(order)
+  assert hook.mean_loss == pytest.approx(mean_loss(batches, estimator, num_replicas), rel=1e-3)
+
+
+def mean_loss(batches, estimator, num_replicas: int) -> float:
+  """Compute each replica's loss by the network's training mode, alone, and average as the run should."""
+  losses = []
+  for features, labels in batches:
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+      features = {key: tf.constant(value) for key, value in features.items()}
+      spec = deep_speech.model_fn(features, tf.constant(labels), tf_estimator.ModeKeys.TRAIN, estimator.params)
+      for variable in tf.compat.v1.trainable_variables():
+        variable.load(estimator.get_variable_value(variable.op.name), session)
+      losses.append(session.run(spec.loss))
+  rounds = len(losses) // num_replicas
+  return sum(losses) / num_replicas / rounds
+
+
+def test_run_writes_rows_and_returns_the_test_results(tones_dir, tmp_path, capsys):
+  model_dir = str(tmp_path / "model")
+  options = ["--train_epochs=3", "--epochs_between_evals=2", f"--test_data_dir={tones_dir}/test.tsv"]
+  results = deep_speech.run_deep_speech(runs.parse(*runs.arguments(tones_dir, model_dir, *options)))
+  rows = checkpoints.ModelDir(model_dir).evaluations()
+  assert [row["epoch"] for row in rows] == [2, 3]
+  assert [row["global_step"] for row in rows] == [6, 9]
+  assert results["global_step"] == 9
+  output = capsys.readouterr().out
+  assert "epoch 2/3  loss" in output
+  assert "stopped: all 3 epochs of --train_epochs are done" in output
+  assert f"test: WER {results['WER']:.4f}" in output
+
+
+def test_stops_at_the_threshold_and_stays_stopped(tones_dir, tmp_path, capsys):
+  options = runs.arguments(tones_dir, str(tmp_path), "--train_epochs=5", "--wer_threshold=1000")
+  deep_speech.run_deep_speech(runs.parse(*options))
+  assert "after epoch 1 is at or below the threshold 1000" in capsys.readouterr().out
+  deep_speech.run_deep_speech(runs.parse(*options))
+  assert "after epoch 1 is at or below the threshold 1000" in capsys.readouterr().out
+  assert checkpoints.ModelDir(str(tmp_path)).global_step() == 3
+
+
+def test_resumes_with_the_next_epoch(tones_dir, tmp_path, capsys):
+  for epochs in (1, 3):
+    flags_obj = runs.parse(*runs.arguments(tones_dir, str(tmp_path), f"--train_epochs={epochs}"))
+    deep_speech.run_deep_speech(flags_obj)
+  assert "going on after epoch 1" in capsys.readouterr().out
+  assert [row["epoch"] for row in checkpoints.ModelDir(str(tmp_path)).evaluations()] == [1, 2, 3]
+  assert checkpoints.ModelDir(str(tmp_path)).global_step() == 9
+
+
+def test_a_faulty_file_met_while_training_is_named(tones_dir, tmp_path):
+  faulty = tmp_path / "faulty.wav"
+  faulty.write_text("no audio")
+  manifest = tmp_path / "train.tsv"
+  manifest.write_text(f"wav_filename\twav_filesize\ttranscript\n{faulty}\t64044\tabc\n")
+  options = runs.arguments(tones_dir, str(tmp_path / "model"), f"--train_data_dir={manifest}")
+  with pytest.raises(UserError, match="faulty.wav"):
+    deep_speech.run_deep_speech(runs.parse(*options))
