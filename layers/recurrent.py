@@ -44,28 +44,42 @@ class Gru(NamedTuple):
     """
     (hidden,) = state
     gates = tf.sigmoid(projected[0] + tf.matmul(hidden, weights[0]))
-    reset, update = tf.split(gates, 2, axis=1)
+    reset, update = _halves(gates)
     candidate = tf.tanh(projected[1] + tf.matmul(reset * hidden, weights[1]))
     return (candidate + update * (hidden - candidate),), (gates, candidate)
 
-  def step_gradient(self, d_state: tuple, previous: tuple, state: tuple, saved: Sequence, weights: Sequence) -> tuple:
+  def factors(self, previous: tuple, state: tuple, saved: Sequence) -> tuple:
+    """Compute for all steps at once what `step_gradient` multiplies with.
+
+    Args:
+      previous: the states before each step, [time, batch, hidden].
+      state: the states after each step.
+      saved: what `step` kept, [time, batch, columns].
+
+    Returns:
+      Tensors [time, batch, hidden].
+    """
+    (hidden,), (gates, candidate) = previous, saved
+    reset, update = _halves(gates)
+    to_candidate = (1 - update) * (1 - candidate * candidate)
+    to_update = (hidden - candidate) * update * (1 - update)
+    return to_candidate, to_update, hidden * reset * (1 - reset), update, reset
+
+  def step_gradient(self, d_state: tuple, factors: Sequence, weights: Sequence) -> tuple:
     """Go one step back.
 
     Args:
       d_state: the gradient of this step's state, [batch, hidden].
-      previous: the state before the step.
-      state: the state after the step.
-      saved: what `step` kept.
+      factors: from `factors`, at this step.
       weights: the state's rows of both kernels, transposed.
 
     Returns:
       The gradient of the state before, and of the two projected inputs.
     """
-    (d_hidden,), (hidden,), (gates, candidate) = d_state, previous, saved
-    reset, update = tf.split(gates, 2, axis=1)
-    d_candidate = d_hidden * (1 - update) * (1 - candidate * candidate)
+    (d_hidden,), (to_candidate, to_update, to_reset, update, reset) = d_state, factors
+    d_candidate = d_hidden * to_candidate
     d_reset_hidden = tf.matmul(d_candidate, weights[1])
-    d_gates = tf.concat([d_reset_hidden * hidden, d_hidden * (hidden - candidate)], axis=1) * gates * (1 - gates)
+    d_gates = tf.concat([d_reset_hidden * to_reset, d_hidden * to_update], axis=1)
     d_previous = d_hidden * update + d_reset_hidden * reset + tf.matmul(d_gates, weights[0])
     return (d_previous,), (d_gates, d_candidate)
 
@@ -101,19 +115,23 @@ class Lstm(NamedTuple):
     cell = cell * keep + enter * new
     return (tf.tanh(cell) * leave, cell), (enter, new, keep, leave)
 
-  def step_gradient(self, d_state: tuple, previous: tuple, state: tuple, saved: Sequence, weights: Sequence) -> tuple:
-    """Go one step back; see `Gru.step_gradient`."""
-    d_hidden, d_cell = d_state
+  def factors(self, previous: tuple, state: tuple, saved: Sequence) -> tuple:
+    """Compute for all steps at once what `step_gradient` multiplies with; see `Gru.factors`."""
     enter, new, keep, leave = saved
     squashed = tf.tanh(state[1])
-    d_cell += d_hidden * leave * (1 - squashed * squashed)
-    d_sums = [
-      d_cell * new * enter * (1 - enter),
-      d_cell * enter * (1 - new * new),
-      d_cell * previous[1] * keep * (1 - keep),
-      d_hidden * squashed * leave * (1 - leave),
-    ]
-    d_sums = tf.concat(d_sums, axis=1)
+    to_sums = (
+      new * enter * (1 - enter),
+      enter * (1 - new * new),
+      previous[1] * keep * (1 - keep),
+      squashed * leave * (1 - leave),
+    )
+    return (*to_sums, leave * (1 - squashed * squashed), keep)
+
+  def step_gradient(self, d_state: tuple, factors: Sequence, weights: Sequence) -> tuple:
+    """Go one step back; see `Gru.step_gradient`."""
+    (d_hidden, d_cell), (*to_sums, to_cell, keep) = d_state, factors
+    d_cell += d_hidden * to_cell
+    d_sums = tf.concat([d_cell * factor for factor in to_sums[:3]] + [d_hidden * to_sums[3]], axis=1)
     return (tf.matmul(d_sums, weights[0]), d_cell * keep), (d_sums,)
 
   def product_inputs(self, previous: tuple, saved: Sequence) -> tuple:
@@ -144,9 +162,13 @@ class Rnn(NamedTuple):
     """Advance one step."""
     return (tf.tanh(projected[0] + tf.matmul(state[0], weights[0])),), ()
 
-  def step_gradient(self, d_state: tuple, previous: tuple, state: tuple, saved: Sequence, weights: Sequence) -> tuple:
+  def factors(self, previous: tuple, state: tuple, saved: Sequence) -> tuple:
+    """Compute for all steps at once what `step_gradient` multiplies with; see `Gru.factors`."""
+    return (1 - state[0] * state[0],)
+
+  def step_gradient(self, d_state: tuple, factors: Sequence, weights: Sequence) -> tuple:
     """Go one step back; see `Gru.step_gradient`."""
-    d_sum = d_state[0] * (1 - state[0] * state[0])
+    d_sum = d_state[0] * factors[0]
     return (tf.matmul(d_sum, weights[0]),), (d_sum,)
 
   def product_inputs(self, previous: tuple, saved: Sequence) -> tuple:
@@ -264,9 +286,10 @@ def _fill(cell, template: Sequence[Direction], arguments: Sequence) -> list[Dire
   return [each._replace(projected=parts[2 * i], weights=parts[2 * i + 1]) for i, each in enumerate(template)]
 
 
-def _masked(values: tuple, mask, time) -> tuple:
-  """Set values [batch, hidden] to zero where the mask at that time is zero."""
-  return values if mask is None else tuple(value * mask[time] for value in values)
+def _halves(tensor) -> tuple:
+  """Cut the last axis in two; slices are copied by one thread, tf.split makes all of them meet."""
+  size = tensor.shape[-1] // 2
+  return tensor[..., :size], tensor[..., size:]
 
 
 def _at(tensors: Sequence, time) -> tuple:
@@ -318,7 +341,8 @@ def _forward_loop(cell, directions: Sequence[Direction], mask) -> tuple[list, li
     direction = directions[number]
     time = direction.time(step, num_steps)
     state, saved = cell.step(_at(direction.projected, time), state, direction.weights)
-    state = _masked(state, mask, time)
+    if mask is not None:
+      state = tuple(each * mask[time] for each in state)
     return time, state, (*state, *saved)
 
   widths = [cell.hidden_size] * len(zero_state) + cell.saved_columns
@@ -346,12 +370,15 @@ def _backward_loop(cell, directions: Sequence[Direction], mask, states, saved, d
   # Transposed once here: inside the loop a transposed product is several times slower.
   transposed = [[tf.transpose(weight) for weight in each.weights] for each in directions]
   previous = [tuple(each.before(state) for state in states[i]) for i, each in enumerate(directions)]
+  factors = [cell.factors(*each) for each in zip(previous, states, saved, strict=True)]
+  if mask is not None:
+    # Every path back through a step that is not real goes through one of these.
+    factors = [tuple(factor * mask for factor in each) for each in factors]
 
   def body(step, number, d_state):
     time = directions[number].time(num_steps - 1 - step, num_steps)
-    d_state = _masked((d_state[0] + d_outputs[number][time], *d_state[1:]), mask, time)
-    before, after, kept = (_at(tensors[number], time) for tensors in (previous, states, saved))
-    d_state, d_projected = cell.step_gradient(d_state, before, after, kept, transposed[number])
+    d_state = (d_state[0] + d_outputs[number][time], *d_state[1:])
+    d_state, d_projected = cell.step_gradient(d_state, _at(factors[number], time), transposed[number])
     return time, d_state, d_projected
 
   widths = [columns for columns, _ in cell.kernels.values()]
