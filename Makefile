@@ -1,6 +1,7 @@
 # Each target makes the environment that it needs. Variables:
 #   PY=python3.12       the interpreter to use (default: the first that runs, on PATH or among pyenv's)
 #   GPU=1               with `make venv`: the CUDA libraries too
+#   CORPUS=tones       with `make demo`: the corpus, of those that data/download.py knows
 #   PYTEST_ARGS="..."   files or options for pytest instead of the whole suite
 
 SHELL := bash
@@ -8,13 +9,23 @@ VERSIONS := 3.11 3.12 3.13 3.10
 PYTEST_ARGS ?=
 export PY
 
-.PHONY: help venv test lint test-oldest test-newest bench clean
+# What `make demo` trains on, and where everything of it lies.
+CORPUS ?= mrt
+DEMO_DIR ?= demo
+
+.PHONY: help venv demo test lint test-oldest test-newest bench clean
 
 help:
-	@echo "make venv | test | lint | test-oldest | test-newest | bench | clean"
+	@echo "make venv | demo | test | lint | test-oldest | test-newest | bench | clean"
 
 venv:
 	@.ci/venv .venv "$(VERSIONS)" requirements-dev.txt $(if $(GPU),requirements-gpu.txt)
+
+# The last line that the download prints is the command that trains on what it fetched.
+demo: venv
+	@mkdir -p $(DEMO_DIR)
+	set -o pipefail; .venv/bin/python data/download.py --corpus=$(CORPUS) --data_dir=$(DEMO_DIR) | tee $(DEMO_DIR)/download.log
+	.venv/bin/$$(tail -n 1 $(DEMO_DIR)/download.log | sed 's/^ *//') --model_dir=$(DEMO_DIR)/model --clean --show_samples=3
 
 test: venv
 	.venv/bin/python -m pytest $(PYTEST_ARGS)

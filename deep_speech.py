@@ -81,12 +81,7 @@ def evaluate_model(
   Returns:
     The corpus rates WER and CER, the original's means of the utterances' rates (mean_WER, mean_CER), and global_step.
   """
-  greedy_decoder = decoder.GreedyDecoder(speech_labels)
-  texts: dict[int, str] = {}
-  keys = ["log_probs", "length", "index"]
-  for batch in estimator.predict(input_fn_eval, predict_keys=keys, yield_single_examples=False):
-    hypotheses = greedy_decoder.decode(batch["log_probs"], batch["length"])
-    texts.update((int(index), each.text) for index, each in zip(batch["index"], hypotheses, strict=True))
+  texts = transcribe_entries(estimator, speech_labels, input_fn_eval)
   order = sorted(texts)
   score = decoder.score([entries[index].transcript for index in order], [texts[index] for index in order])
   return {
@@ -96,6 +91,28 @@ def evaluate_model(
     "mean_CER": score.mean_cer,
     "global_step": int(estimator.get_variable_value("global_step")),
   }
+
+
+def transcribe_entries(
+  estimator: "tf_estimator.Estimator", speech_labels: Sequence[str], input_fn: Callable
+) -> dict[int, str]:
+  """Transcribe all batches greedily.
+
+  Args:
+    estimator: the trained estimator.
+    speech_labels: the labels in order, the blank last.
+    input_fn: yields batches; their `index` says which entry an utterance is.
+
+  Returns:
+    Entry to text.
+  """
+  greedy_decoder = decoder.GreedyDecoder(speech_labels)
+  texts: dict[int, str] = {}
+  keys = ["log_probs", "length", "index"]
+  for batch in estimator.predict(input_fn, predict_keys=keys, yield_single_examples=False):
+    hypotheses = greedy_decoder.decode(batch["log_probs"], batch["length"])
+    texts.update((int(index), each.text) for index, each in zip(batch["index"], hypotheses, strict=True))
+  return texts
 
 
 def model_fn(
@@ -256,6 +273,10 @@ class _Run:
     for name, each in self._sets.items():
       print(f"{name}: {len(each.entries)} utterances of {paths[name]}, {len(each.left_out)} left out", flush=True)
     self._num_train = len(self._sets["train"].entries)
+    self._steps_per_epoch = -(-self._num_train // flags_obj.batch_size)
+    # Not before the data was found good: what is removed is gone.
+    if flags_obj.clean:
+      model_helpers.clean_model_dir(flags_obj.model_dir, checkpoints.MARKER_FILES)
     self._model_dir = checkpoints.ModelDir(flags_obj.model_dir)
     labels = self._sets["train"].speech_labels
     settings = speech_flags.network_settings(flags_obj) | speech_flags.feature_settings(flags_obj)
@@ -265,8 +286,7 @@ class _Run:
   def train_until_done(self) -> str:
     """Train and evaluate in turns; return why that ended."""
     num_epochs, cycle = self._flags.train_epochs, self._flags.epochs_between_evals
-    steps_per_epoch = -(-self._num_train // self._flags.batch_size)
-    epoch = self._model_dir.completed_epochs(steps_per_epoch)
+    epoch = self._model_dir.completed_epochs(self._steps_per_epoch)
     row = None
     if epoch:
       print(f"going on after epoch {epoch} in {self._flags.model_dir}", flush=True)
@@ -277,7 +297,7 @@ class _Run:
         return f"all {num_epochs} epochs of --train_epochs are done"
       # A cycle ends at a whole multiple, also after a run that stopped elsewhere.
       count = min(cycle - epoch % cycle, num_epochs - epoch)
-      self._model_dir.plan_epochs(epoch, count, steps_per_epoch)
+      self._model_dir.plan_epochs(epoch, count, self._steps_per_epoch)
       training_results = self._train_cycle(range(epoch, epoch + count))
       epoch += count
       row = self._evaluate_cycle(epoch, training_results)
@@ -295,6 +315,17 @@ class _Run:
     """Tell whether --test_data_dir was given."""
     return "test" in self._sets
 
+  def show_samples(self, count: int) -> None:
+    """Print what was said and what is heard in some utterances of the test set, from short to long."""
+    chosen = self._sets["test"]
+    order = sorted({number * len(chosen.entries) // count for number in range(count)})
+    with _clear_errors(chosen):
+      input_fn = self._input_fn(chosen, self._device_batch_size, [order], 1)
+      texts = transcribe_entries(self._estimator, chosen.speech_labels, input_fn)
+    for index in order:
+      entry = chosen.entries[index]
+      print(f"{entry.path}\n  said:  {entry.transcript}\n  heard: {texts[index]}", flush=True)
+
   def _train_cycle(self, epochs: Sequence[int]) -> dict:
     """Train the epochs of these numbers in one call; return mean loss and speed."""
     from training import progress
@@ -304,7 +335,8 @@ class _Run:
       speech_dataset.epoch_order(self._num_train, epoch, options.sortagrad, options.batch_size, options.seed)
       for epoch in epochs
     ]
-    follower = progress.ProgressHook(num_replicas)
+    num_steps = len(epochs) * self._steps_per_epoch
+    follower = progress.ProgressHook(num_replicas, f"epoch {epochs[-1] + 1}", num_steps)
     hooks = hooks_helper.get_train_hooks(
       options.hooks, batch_size=options.batch_size, model_dir=options.model_dir, metric_logger=self._benchmark_logger
     )
@@ -359,18 +391,19 @@ def run_deep_speech(flags_obj: flags.FlagValues, devices: Sequence[str] | None =
   """
   speech_flags.check_flags(flags_obj)
   devices = devices or distribution_utils.list_devices(flags_obj.num_gpus)
-  if flags_obj.clean:
-    model_helpers.clean_model_dir(flags_obj.model_dir, checkpoints.MARKER_FILES)
   with logger.benchmark_context(flags_obj) as benchmark_logger:
     run = _Run(flags_obj, devices, benchmark_logger)
     benchmark_logger.log_run_info(
       "deep_speech", flags_obj.train_data_dir, speech_flags.flag_values(flags_obj), flags_obj.benchmark_test_id
     )
     print(f"stopped: {run.train_until_done()}", flush=True)
-    results = run.evaluate("test") if run.has_test_set() else {}
-  if results:
+    if not run.has_test_set():
+      return {}
+    results = run.evaluate("test")
     print(f"test: WER {results[_WER_KEY]:.4f}  CER {results[_CER_KEY]:.4f}", flush=True)
-  return results
+    if flags_obj.show_samples:
+      run.show_samples(flags_obj.show_samples)
+    return results
 
 
 def main(_: list[str]) -> None:

@@ -40,7 +40,11 @@ _RANGES = (
     lambda value: value >= 1,
     "1 or more",
   ),
-  (("inter_op_parallelism_threads", "intra_op_parallelism_threads"), lambda value: value >= 0, "0 or more"),
+  (
+    ("show_samples", "inter_op_parallelism_threads", "intra_op_parallelism_threads"),
+    lambda value: value >= 0,
+    "0 or more",
+  ),
   (("num_gpus",), lambda value: value >= -1, "a number of GPUs, 0 for the CPU or -1 for all GPUs"),
   (("seed",), lambda value: 0 <= value < 2**31, "0 to 2147483647"),
   (("learning_rate",), lambda value: 0 < value < math.inf, "a number above 0, such as 0.0005"),
@@ -92,6 +96,7 @@ def _define_data_flags(define) -> None:
     None,
     "The manifest of a set that is scored once, at the end. Not given: no such set.",
   )
+  define(flags.DEFINE_integer, "show_samples", 0, "How many utterances of the test set to print, as said and as heard.")
   define(
     flags.DEFINE_string,
     "vocabulary_file",

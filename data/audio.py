@@ -19,7 +19,7 @@ def read_audio(path: str, sample_rate: int) -> np.ndarray:
 
   try:
     channels, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
-  except soundfile.SoundFileError as error:
+  except (soundfile.SoundFileError, TypeError) as error:  # A TypeError is what a name ending in .raw gives.
     raise _unreadable(path, error) from error
   if not len(channels):
     raise UserError(f"{path}: the audio file holds no samples; take its row out of the manifest")
@@ -35,7 +35,7 @@ def audio_duration(path: str) -> float:
 
   try:
     return soundfile.info(path).duration
-  except soundfile.SoundFileError as error:
+  except (soundfile.SoundFileError, TypeError) as error:
     raise _unreadable(path, error) from error
 
 

@@ -4,7 +4,6 @@ import collections
 import contextlib
 import dataclasses
 import itertools
-import operator
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from data import audio, manifest
-from data.featurizer import AudioFeaturizer, TextFeaturizer, compute_label_feature, normalize_text
+from data.featurizer import AudioFeaturizer, TextFeaturizer, compute_label_feature, normalize_text, steps_needed
 from data.manifest import Entry
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
@@ -223,11 +222,6 @@ class DeepSpeechDataset:
 def _and_more(examples: str, total: int, shown: int = SHOWN) -> str:
   """Say how many there are beside the examples shown."""
   return f"{examples} and {total - shown} more" if total > shown else examples
-
-
-def steps_needed(transcript: str) -> int:
-  """Count the output steps that CTC needs: one a label, and a blank between equal neighbours."""
-  return len(transcript) + sum(map(operator.eq, transcript, transcript[1:]))
 
 
 def batch_wise_dataset_shuffle(

@@ -6,12 +6,16 @@ import sys
 if __name__ == "__main__":
   sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from collections.abc import Callable
+import contextlib
+import errno
+import inspect
+import shlex
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from absl import flags
 
-from data.corpora import tones
+from data.corpora import an4, common_voice, folder, librispeech, ljspeech, mrt, text, tones, utterances, voxforge
 from official_utils.flags import core as flags_core
 from official_utils.misc.errors import UserError
 
@@ -19,9 +23,12 @@ from official_utils.misc.errors import UserError
 class Corpus(NamedTuple):
   """What can be fetched.
 
+  Both functions are given the flags that they have parameters for, by name: `data_dir`, `splits` (those of train, dev
+  and test that are asked for), and any other flag of this program. A flag that neither takes is refused.
+
   Attributes:
-    download: (data_dir, splits, seed): brings audio and transcripts to the disk.
-    prepare: (data_dir, splits) -> the manifest of each split.
+    download: brings audio and transcripts to the disk.
+    prepare: writes the manifests and returns their paths by name; "train", "dev" and "test" are those to train with.
     training_flags: flags that train a good network on it.
   """
 
@@ -31,13 +38,23 @@ class Corpus(NamedTuple):
 
 
 SPLITS = ("train", "dev", "test")
+SMALL_NETWORK = "--rnn_hidden_layers=2 --rnn_hidden_size=128 --batch_size=8 --learning_rate=0.002"
 CORPORA = {
+  "librispeech": Corpus(librispeech.download_librispeech, librispeech.prepare_librispeech, "--num_gpus=-1"),
+  "mini_librispeech": Corpus(
+    librispeech.download_mini_librispeech, librispeech.prepare_mini_librispeech, "--num_gpus=-1"
+  ),
+  "mrt": Corpus(mrt.download_mrt, mrt.prepare_mrt, f"{SMALL_NETWORK} --num_gpus=0"),
+  "an4": Corpus(an4.download_an4, an4.prepare_an4),
+  "common_voice": Corpus(common_voice.download_common_voice, common_voice.prepare_common_voice),
+  "voxforge": Corpus(voxforge.download_voxforge, voxforge.prepare_voxforge),
+  "ljspeech": Corpus(ljspeech.download_ljspeech, ljspeech.prepare_ljspeech),
+  "folder": Corpus(folder.download_folder, folder.prepare_folder),
   "tones": Corpus(
     tones.download_tones,
     tones.prepare_tones,
-    "--rnn_hidden_layers=2 --rnn_hidden_size=128 --batch_size=8 --learning_rate=0.002 --train_epochs=8 "
-    "--wer_threshold=0.05 --num_gpus=0",
-  )
+    f"{SMALL_NETWORK} --train_epochs=8 --wer_threshold=0.05 --num_gpus=0",
+  ),
 }
 
 
@@ -48,12 +65,62 @@ def define_download_flags() -> None:
   define(
     flags.DEFINE_enum,
     "corpus",
-    None,
-    "What to fetch. 'tones' is made on the spot: synthetic speech in which each letter is a pair of tones.",
+    "librispeech",
+    """What to fetch. 'librispeech' is 960 hours of read English for training (60 GB to fetch, 95 GB of room),
+    'mini_librispeech' 5 hours of it; 'mrt' 36 minutes of single words in a carrier phrase, which the Python package
+    index has; 'an4' an hour of names and numbers; 'ljspeech' 24 hours of one speaker; 'common_voice', 'voxforge' and
+    'folder' (any audio files with transcripts) prepare what you have, see --source; 'tones' is made on the spot:
+    synthetic speech in which each letter is a pair of tones.""",
     enum_values=list(CORPORA),
+  )
+  define(
+    flags.DEFINE_list,
+    "subsets",
+    None,
+    "Subsets of LibriSpeech, such as train-clean-100,dev-clean. Not given: all of them.",
   )
   for split in SPLITS:
     define(flags.DEFINE_boolean, f"{split}_only", False, f"Whether to fetch the {split} set only.")
+  define(
+    flags.DEFINE_string,
+    "mirror",
+    None,
+    f"""Where to fetch LibriSpeech from: {", ".join(librispeech.MIRRORS)}, or the address of another copy, down to the
+    folder that holds 12/train-clean-100.tar.gz. Not given: each of the named ones until one works.""",
+  )
+  define(
+    flags.DEFINE_float,
+    "max_duration",
+    27.0,
+    """The longest utterance, in seconds, in the manifests that combine subsets. The manifest of a single subset has
+    all of them.""",
+  )
+  define(
+    flags.DEFINE_boolean,
+    "to_wav",
+    False,
+    "Whether to write a WAV copy of each recording for the manifests to name. FLAC is read directly: nothing needs it.",
+  )
+  define(
+    flags.DEFINE_string,
+    "source",
+    None,
+    "The corpus, where you have it already: a folder or an archive; a wheel for 'mrt', or a table for 'folder'.",
+  )
+  define(
+    flags.DEFINE_enum,
+    "digits",
+    "drop",
+    """What becomes of transcripts with digits: 'drop' leaves the utterances out, 'spell' writes whole numbers in English
+    words, as one counts.""",
+    enum_values=list(text.DIGIT_RULES),
+  )
+  define(
+    flags.DEFINE_string,
+    "vocabulary_file",
+    utterances.VOCABULARY_FILE,
+    "The alphabet that transcripts are brought to.",
+  )
   define(flags.DEFINE_integer, "seed", 0, "The seed of a synthetic corpus.")
 
 
@@ -67,35 +134,79 @@ def chosen_splits(flags_obj: flags.FlagValues) -> tuple[str, ...]:
   return tuple(only) or SPLITS
 
 
+def check_flags(flags_obj: flags.FlagValues) -> None:
+  """Refuse values that cannot be, and flags that the corpus has no use for."""
+  if flags_obj.seed < 0:
+    raise UserError(f"--seed={flags_obj.seed} is negative; give 0 or more")
+  if not flags_obj.max_duration > 0:
+    raise UserError(f"--max_duration={flags_obj.max_duration:g} leaves nothing; give a number of seconds above 0")
+  taken = {"corpus"}
+  for function in (CORPORA[flags_obj.corpus].download, CORPORA[flags_obj.corpus].prepare):
+    taken |= inspect.signature(function).parameters.keys()
+  if "splits" in taken:
+    taken |= {f"{split}_only" for split in SPLITS}
+  for own in flags_core.own_flags(flags_obj).values():
+    for flag in own:
+      if flag.present and flag.name not in taken:
+        raise UserError(f"--{flag.name} means nothing to --corpus={flags_obj.corpus}; leave it out")
+
+
 def main(_: list[str]) -> None:
   """Fetch the corpus and say how to train on it."""
   flags_obj = flags.FLAGS
-  splits = chosen_splits(flags_obj)
-  if flags_obj.corpus is None:
-    raise UserError(f"--corpus is not given; choose one of: {', '.join(f'--corpus={name}' for name in CORPORA)}")
-  if flags_obj.seed < 0:
-    raise UserError(f"--seed={flags_obj.seed} is negative; give 0 or more")
+  values = flags_obj.flag_values_dict() | {"splits": chosen_splits(flags_obj)}
+  check_flags(flags_obj)
   corpus = CORPORA[flags_obj.corpus]
   try:
-    corpus.download(flags_obj.data_dir, splits, flags_obj.seed)
-    manifests = corpus.prepare(flags_obj.data_dir, splits)
+    with _sole_use(flags_obj.data_dir):
+      _call(corpus.download, values)
+      manifests = _call(corpus.prepare, values)
   except OSError as error:
-    raise UserError(
-      f"--data_dir={flags_obj.data_dir}: {error.strerror} ({error.filename}); give another folder"
-    ) from error
-  for path in manifests.values():
-    print(f"wrote {path}")
+    raise _explain(error, flags_obj.data_dir) from error
+  print("Manifests:")
+  for path in dict.fromkeys(manifests.values()):
+    print(f"  {path}")
   print(training_hint(corpus, manifests))
 
 
 def training_hint(corpus: Corpus, manifests: dict[str, str]) -> str:
   """Say how to train on what was fetched."""
-  if manifests.keys() != set(SPLITS):
-    return "Training takes a train and a dev manifest: without --*_only, all are made."
-  return (
-    f"Train on it with\n  python deep_speech.py --train_data_dir={manifests['train']} --eval_data_dir={manifests['dev']} "
-    f"--test_data_dir={manifests['test']} {corpus.training_flags}"
-  ).rstrip()
+  if not manifests.keys() >= {"train", "dev"}:
+    return "Training takes a train and a dev manifest: without --subsets and --*_only, both are made."
+  names = {"train": "train_data_dir", "dev": "eval_data_dir", "test": "test_data_dir"}
+  arguments = [f"--{flag}={shlex.quote(manifests[name])}" for name, flag in names.items() if name in manifests]
+  return f"Train on it with\n  python deep_speech.py {' '.join(arguments)} {corpus.training_flags}".rstrip()
+
+
+def _call(function: Callable, values: dict) -> dict[str, str] | None:
+  """Call a function with those of the values that it has parameters for."""
+  return function(**{name: values[name] for name in inspect.signature(function).parameters if name in values})
+
+
+@contextlib.contextmanager
+def _sole_use(data_dir: str) -> Iterator[None]:
+  """Keep a second download out of the folder; the lock goes with the process, however it ends."""
+  import fcntl
+
+  os.makedirs(data_dir, exist_ok=True)
+  with open(os.path.join(data_dir, ".download.lock"), "w") as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise UserError(
+        f"--data_dir={data_dir}: another download.py is at work there; wait for it, or give another folder"
+      ) from error
+    yield
+
+
+def _explain(error: OSError, data_dir: str) -> UserError:
+  """Put what the system said of the disk into one line."""
+  where = f" ({error.filename})" if error.filename else ""
+  if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    remedy = "make room and run the same command again, which goes on from here, or give another folder"
+  else:
+    remedy = "give another folder"
+  return UserError(f"--data_dir={data_dir}: {error.strerror or error}{where}; {remedy}")
 
 
 if __name__ == "__main__":

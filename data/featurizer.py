@@ -1,5 +1,7 @@
 """Turns audio samples into log-spectrograms and transcripts into label ids."""
 
+import operator
+
 import numpy as np
 
 from official_utils.misc.errors import UserError
@@ -124,6 +126,11 @@ class AudioFeaturizer:
     """Compute float32 [frames, bins] from float [samples]."""
     spectrogram = compute_spectrogram_feature(samples, self.sample_rate, self.stride_ms, self.window_ms)
     return normalize(spectrogram) if self.normalize else spectrogram
+
+
+def steps_needed(transcript: str) -> int:
+  """Count the output steps that CTC needs: one a label, and a blank between equal neighbours."""
+  return len(transcript) + sum(map(operator.eq, transcript, transcript[1:]))
 
 
 def normalize_text(text: str) -> str:

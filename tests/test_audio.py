@@ -114,3 +114,11 @@ def test_duration_names_the_file_that_cannot_be_read(name, tmp_path):
   make, words = FAULTS[name]
   with pytest.raises(UserError, match=words):
     audio_duration(make(tmp_path))
+
+
+def test_a_name_for_samples_without_header_is_refused(tmp_path):
+  path = tmp_path / "clip.raw"
+  path.write_bytes(bytes(320))
+  for read in (lambda: read_audio(str(path), 16000), lambda: audio_duration(str(path))):
+    with pytest.raises(UserError, match="clip.raw"):
+      read()

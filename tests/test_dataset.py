@@ -21,8 +21,8 @@ from data.dataset import (
   epoch_order,
   generate_batches,
   input_fn,
-  steps_needed,
 )
+from data.featurizer import steps_needed
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import runs
 
 import deep_speech
 from data import dataset as speech_dataset
+from data import manifest
 from official_utils import estimator as tf_estimator
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
@@ -143,7 +145,12 @@ def mean_loss(batches, estimator, num_replicas: int) -> float:
 
 def test_run_writes_rows_and_returns_the_test_results(tones_dir, tmp_path, capsys):
   model_dir = str(tmp_path / "model")
-  options = ["--train_epochs=3", "--epochs_between_evals=2", f"--test_data_dir={tones_dir}/test.tsv"]
+  options = [
+    "--train_epochs=3",
+    "--epochs_between_evals=2",
+    f"--test_data_dir={tones_dir}/test.tsv",
+    "--show_samples=3",
+  ]
   results = deep_speech.run_deep_speech(runs.parse(*runs.arguments(tones_dir, model_dir, *options)))
   rows = checkpoints.ModelDir(model_dir).evaluations()
   assert [row["epoch"] for row in rows] == [2, 3]
@@ -153,6 +160,10 @@ def test_run_writes_rows_and_returns_the_test_results(tones_dir, tmp_path, capsy
   assert "epoch 2/3  loss" in output
   assert "stopped: all 3 epochs of --train_epochs are done" in output
   assert f"test: WER {results['WER']:.4f}" in output
+  said = [entry.transcript for entry in manifest.read_manifest(f"{tones_dir}/test.tsv")]
+  samples = re.findall(r"  said:  (.*)\n  heard: .*\n", output)
+  assert len(set(samples)) == 3
+  assert set(samples) <= set(said)
 
 
 def test_stops_at_the_threshold_and_stays_stopped(tones_dir, tmp_path, capsys):

@@ -1,7 +1,9 @@
 """Types the real commands, reads what they print, and lets them learn."""
 
+import contextlib
 import json
 import os
+import pty
 import random
 import re
 import signal
@@ -100,6 +102,22 @@ def test_killed_in_the_middle_it_goes_on(tones_dir, tmp_path):
   assert done.returncode == 0, done.stderr
   rows = [json.loads(line) for line in (model_dir / "eval.jsonl").read_text().splitlines()]
   assert [row["epoch"] for row in rows] == list(range(1, epochs + 3))
+
+
+def test_a_terminal_shows_how_far_training_is(tones_dir, tmp_path):
+  primary, secondary = pty.openpty()
+  command = [sys.executable, os.path.join(runs.ROOT, "deep_speech.py"), *runs.arguments(tones_dir, str(tmp_path))]
+  process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=secondary)
+  os.close(secondary)
+  shown = b""
+  # The terminal's end reads as an error once the program has closed its side.
+  with contextlib.suppress(OSError):
+    while part := os.read(primary, 4096):
+      shown += part
+  os.close(primary)
+  assert process.wait() == 0
+  assert re.search(rb"\repoch 1  step \d/3  loss [0-9.]+  \d+ s left\x1b\[K", shown)
+  assert shown.endswith(b"\r\x1b[K")
 
 
 def assert_one_clear_line(done, *parts: str) -> None:

@@ -33,6 +33,7 @@ _OTHER_DEFAULTS = {
 _NEW_FLAGS = {
   "test_data_dir": None,
   "on_unknown": "error",
+  "show_samples": 0,
   "conv_layout": "official",
   "mask_padding": True,
   "seed": 1,

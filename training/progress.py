@@ -1,25 +1,37 @@
 """Follows one call of train, step by step."""
 
+import sys
 import time
 from typing import Any
 
 from official_utils.lazy import tf
 
+SECONDS_BETWEEN_LINES = 0.5
+
 
 class ProgressHook(tf.compat.v1.train.SessionRunHook):
-  """Adds up the loss and the time of all steps.
+  """Adds up the loss and the time of all steps; on a terminal, keeps a line about them.
 
   Attributes:
     steps: steps so far.
     seconds: since the session was ready.
   """
 
-  def __init__(self, num_replicas: int):
-    """Take how many devices share a step."""
+  def __init__(self, num_replicas: int, title: str = "training", num_steps: int = 0):
+    """Prepare for one call of train.
+
+    Args:
+      num_replicas: how many devices share a step.
+      title: what the line on the terminal begins with.
+      num_steps: how many steps there will be.
+    """
     self.steps = 0
     self.seconds = 0.0
     self._total_loss = 0.0
     self._num_replicas = num_replicas
+    self._title = title
+    self._num_steps = num_steps
+    self._shown_at = 0.0
 
   @property
   def mean_loss(self) -> float:
@@ -45,3 +57,18 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
     self.steps += 1
     self.seconds = time.perf_counter() - self._start
     self._total_loss += float(sum(run_values.results)) / self._num_replicas
+    if sys.stderr.isatty() and self.seconds - self._shown_at >= SECONDS_BETWEEN_LINES:
+      self._shown_at = self.seconds
+      left = (self._num_steps - self.steps) * self.seconds / self.steps
+      self._show(f"{self._title}  step {self.steps}/{self._num_steps}  loss {self.mean_loss:.3f}  {left:.0f} s left")
+
+  def end(self, session: "tf.compat.v1.Session") -> None:
+    """Take the line away."""
+    if sys.stderr.isatty():
+      self._show("")
+
+  def _show(self, line: str) -> None:
+    """Write over the terminal's last line."""
+    # Erases to the end of the line, so that a shorter one leaves nothing of a longer one.
+    sys.stderr.write(f"\r{line}\x1b[K")
+    sys.stderr.flush()

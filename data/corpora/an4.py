@@ -1,0 +1,123 @@
+"""AN4, the census corpus of Carnegie Mellon University: an hour of names, addresses and numbers, many of them spelled."""
+
+import os
+import re
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from data.corpora import utterances
+from data.corpora.utterances import Options, Utterance
+from official_utils.misc.errors import UserError
+
+SPLITS = utterances.SPLITS
+URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_raw.bigendian.tar.gz"
+# The archive and what is in it, and as much again as WAV.
+ROOM_BYTES = 400_000_000
+MARK = os.path.join("etc", "an4_train.fileids")
+RAW = ".raw"
+ENDINGS = (RAW, ".wav", ".sph")
+# "<s> ENTER FOUR FIVE ONE </s> (an81-fash-b)", or without the marks of beginning and end.
+TRANSCRIPT = re.compile(r"\s*(.*?)\s*\(([^()\s]+)\)\s*")
+# Marks of beginning, end and noises; numbers of pronunciations.
+NOT_SPOKEN = re.compile(r"<[^>]*>|\+\+[^+]*\+\+|\(\d+\)")
+# One speaker of the training set in so many goes to the dev set, which the corpus has not.
+DEV_SHARE = 10
+
+
+def download_an4(data_dir: str, source: str | None = None) -> None:
+  """Fetch the corpus, unless the user has it.
+
+  Args:
+    data_dir: it goes to `<data_dir>/an4/source`.
+    source: where the user has it.
+  """
+  if source is None:
+    # No checksum was ever published; the archive's own ones are compared as it is unpacked.
+    utterances.fetch_archive(data_dir, "an4", URL, None, ROOM_BYTES)
+
+
+def prepare_an4(
+  data_dir: str,
+  source: str | None = None,
+  splits: Sequence[str] = SPLITS,
+  vocabulary_file: str = utterances.VOCABULARY_FILE,
+  digits: str = "drop",
+) -> dict[str, str]:
+  """Write the manifests, and WAV files of recordings that come without a header.
+
+  Args:
+    data_dir: the manifests go to `<data_dir>/an4/`.
+    source: the folder of the corpus with `etc` and `wav`, or a folder above it, or its archive; None for what
+      `download_an4` fetched.
+    splits: which of train, dev and test. All that some of the speakers of the training set say is dev.
+    vocabulary_file: the alphabet of the transcripts.
+    digits: what becomes of transcripts with digits, "drop" or "spell".
+
+  Returns:
+    The manifest of each split.
+  """
+  root = utterances.find_folder(utterances.locate_source(source, data_dir, "an4"), MARK)
+  folder = os.path.join(data_dir, "an4")
+  parts: dict[str, list[Utterance]] = {split: [] for split in splits}
+  for published in ("train", "test"):
+    for file_id, text in _read_list(root, published):
+      is_dev = published == "train" and zlib.crc32(os.path.dirname(file_id).encode()) % DEV_SHARE == 0
+      split = "dev" if is_dev else published
+      if split in parts:
+        path = _find_audio(root, file_id, os.path.join(folder, "wav", split))
+        parts[split].append(Utterance(path, text))
+  return utterances.prepare_splits(folder, parts, Options(vocabulary_file, digits))
+
+
+def _read_list(root: str, published: str) -> list[tuple[str, str]]:
+  """Read one of the lists of files and the transcripts that belong to them."""
+  names = os.path.join(root, "etc", f"an4_{published}.fileids")
+  transcripts = os.path.join(root, "etc", f"an4_{published}.transcription")
+  texts = {}
+  for number, line in enumerate(utterances.read_text(transcripts).splitlines(), start=1):
+    if not line.strip():
+      continue
+    match = TRANSCRIPT.fullmatch(line)
+    if not match:
+      raise UserError(f"{transcripts}, line {number}: {line[:100]!r} does not end with the name of a file in ()")
+    texts[match.group(2)] = NOT_SPOKEN.sub(" ", match.group(1))
+  found = []
+  for number, file_id in enumerate(utterances.read_text(names).split(), start=1):
+    if os.path.basename(file_id) not in texts:
+      raise UserError(f"{names}, line {number}: {file_id} has no transcript in {transcripts}")
+    found.append((file_id, texts[os.path.basename(file_id)]))
+  return found
+
+
+def _find_audio(root: str, file_id: str, wav_folder: str) -> str:
+  """Name the recording of a list's entry, having made a WAV file of it where it has no header."""
+  stem = os.path.join(root, "wav", *file_id.split("/"))
+  path = next((stem + ending for ending in ENDINGS if os.path.exists(stem + ending)), None)
+  if path is None or not path.endswith(RAW):
+    # What is missing is named when its length is asked for.
+    return path or f"{stem}.wav"
+  copy = os.path.join(wav_folder, f"{os.path.basename(stem)}.wav")
+  if not os.path.exists(copy):
+    os.makedirs(wav_folder, exist_ok=True)
+    utterances.write_wav(copy, read_raw(path))
+  return copy
+
+
+def read_raw(path: str) -> np.ndarray:
+  """Read 16-bit samples without a header.
+
+  The corpus was published in both orders of bytes; in the wrong one, speech looks like noise.
+
+  Args:
+    path: the file.
+
+  Returns:
+    int16 [samples].
+  """
+  if os.path.getsize(path) % 2:
+    raise UserError(f"{path}: has an odd number of bytes, so some are missing; fetch the corpus anew")
+  big, little = (np.fromfile(path, dtype) for dtype in (">i2", "<i2"))
+  roughness = [np.abs(np.diff(samples.astype(np.int64))).sum() for samples in (big, little)]
+  return (big if roughness[0] <= roughness[1] else little).astype(np.int16)

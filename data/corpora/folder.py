@@ -1,0 +1,138 @@
+"""Any recordings that the user has: a tree of audio files with their transcripts beside them, or a table of them."""
+
+import csv
+import os
+from collections.abc import Sequence
+
+from data.corpora import utterances
+from data.corpora.utterances import Options, Utterance
+from official_utils.misc.errors import UserError
+
+SPLITS = utterances.SPLITS
+AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".sph")
+TEXT_ENDINGS = (".txt", ".lab")
+TABLE_ENDINGS = (".csv", ".tsv")
+DELIMITERS = "\t,|;"
+# What people call the columns of a table, and the folders of splits.
+PATH_COLUMNS = ("path", "file", "filename", "file_name", "audio", "audio_path", "audio_filepath", "wav", "wav_filename")
+TEXT_COLUMNS = ("transcript", "text", "transcription", "sentence")
+SPLIT_COLUMN = "split"
+SPLIT_NAMES = {"train": "train", "dev": "dev", "valid": "dev", "validation": "dev", "test": "test"}
+
+
+def download_folder(source: str | None = None) -> None:
+  """Make sure that there is something to prepare: nothing is fetched.
+
+  Args:
+    source: the folder, archive or table.
+  """
+  if source is None:
+    raise UserError("--corpus=folder takes what you have: give the folder, archive or table (.csv, .tsv) with --source")
+
+
+def prepare_folder(
+  data_dir: str,
+  source: str,
+  splits: Sequence[str] = SPLITS,
+  vocabulary_file: str = utterances.VOCABULARY_FILE,
+  digits: str = "drop",
+  to_wav: bool = False,
+) -> dict[str, str]:
+  """Write the manifests of recordings of any origin.
+
+  They are divided as their folders (train, dev, valid, test at the top) or a column `split` say; else by chance, but
+  always in the same way: about 90 %, 5 % and 5 %.
+
+  Args:
+    data_dir: the manifests go to `<data_dir>/folder/`.
+    source: a folder or archive of audio files, each with a transcript in a file of the same name that ends with .txt
+      or .lab; or a table (.csv, .tsv) with a header that names the columns of paths and transcripts.
+    splits: which of train, dev and test.
+    vocabulary_file: the alphabet of the transcripts.
+    digits: what becomes of transcripts with digits, "drop" or "spell".
+    to_wav: whether to write copies as 16 kHz WAV.
+
+  Returns:
+    The manifest of each split.
+  """
+  if source.lower().endswith(TABLE_ENDINGS):
+    parts = _read_table(source)
+  else:
+    parts = _read_tree(utterances.locate_source(source, data_dir, "folder"))
+  folder = os.path.join(data_dir, "folder")
+  chosen = {split: parts[split] for split in splits}
+  return utterances.prepare_splits(folder, chosen, Options(vocabulary_file, digits, to_wav))
+
+
+def _read_tree(root: str) -> dict[str, list[Utterance]]:
+  """List the audio files below a folder that have transcripts."""
+  found, num_without = [], 0
+  for folder, subfolders, names in os.walk(root):
+    subfolders.sort()
+    for name in sorted(names):
+      stem, ending = os.path.splitext(os.path.join(folder, name))
+      if ending.lower() not in AUDIO_ENDINGS:
+        continue
+      texts = [stem + text_ending for text_ending in TEXT_ENDINGS if os.path.exists(stem + text_ending)]
+      if texts:
+        found.append(Utterance(stem + ending, utterances.read_text(texts[0])))
+      else:
+        num_without += 1
+  if num_without:
+    print(f"left out: {num_without} audio files without a transcript beside them")
+  if not found:
+    raise UserError(f"{root}: no audio file there has a transcript of the same name that ends with .txt or .lab")
+  places = [os.path.relpath(utterance.path, root) for utterance in found]
+  tops = [SPLIT_NAMES.get(place.split(os.sep)[0].lower()) for place in places]
+  if "train" not in tops:
+    tops = [None] * len(tops)
+  return _divide(found, places, tops)
+
+
+def _read_table(path: str) -> dict[str, list[Utterance]]:
+  """List the rows of a table with a header."""
+  lines = utterances.read_text(path).split("\n")
+  header = lines[0].rstrip("\r")
+  delimiter = max(DELIMITERS, key=header.count)
+  rows = list(csv.reader(lines, delimiter=delimiter))
+  columns = [column.strip().lower() for column in rows[0]] if rows else []
+  path_column, text_column = (
+    next((columns.index(name) for name in names if name in columns), None) for names in (PATH_COLUMNS, TEXT_COLUMNS)
+  )
+  if path_column is None or text_column is None:
+    raise UserError(
+      f"{path}, line 1: the header {header[:100]!r} must name a column of paths ({', '.join(PATH_COLUMNS)}) and one "
+      f"of transcripts ({', '.join(TEXT_COLUMNS)})"
+    )
+  split_column = columns.index(SPLIT_COLUMN) if SPLIT_COLUMN in columns else None
+  found, places, tops = [], [], []
+  for number, row in enumerate(rows[1:], start=2):
+    if not row:
+      continue
+    if len(row) != len(columns):
+      raise UserError(f"{path}, row {number}: has {len(row)} fields, the header {len(columns)}; mend the row")
+    places.append(row[path_column])
+    found.append(Utterance(os.path.join(os.path.dirname(path), row[path_column]), row[text_column]))
+    tops.append(None if split_column is None else _split_named(path, number, row[split_column]))
+  return _divide(found, places, tops)
+
+
+def _split_named(path: str, number: int, name: str) -> str:
+  """Tell the split by what a row calls it."""
+  try:
+    return SPLIT_NAMES[name.strip().lower()]
+  except KeyError as error:
+    raise UserError(f"{path}, row {number}: split {name!r} is none of {', '.join(SPLIT_NAMES)}") from error
+
+
+def _divide(
+  found: Sequence[Utterance], places: Sequence[str], tops: Sequence[str | None]
+) -> dict[str, list[Utterance]]:
+  """Put each utterance into the split that it is said to be in, or that its place falls to."""
+  parts: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
+  divided = any(tops)
+  for utterance, place, top in zip(found, places, tops, strict=True):
+    split = top if divided else utterances.split_of(place.replace(os.sep, "/"))
+    if split:
+      parts[split].append(utterance)
+  return parts

@@ -1,0 +1,65 @@
+"""LJ Speech: 24 hours of books read by one speaker."""
+
+import os
+from collections.abc import Sequence
+
+from data.corpora import utterances
+from data.corpora.utterances import Options, Utterance
+from official_utils.misc.errors import UserError
+
+SPLITS = utterances.SPLITS
+URL = "https://data.keithito.com/data/speech/LJSpeech-1.1.tar.bz2"
+SHA256 = "be1a30453f28eb8dd26af4101ae40cbf2c50413b1bb21936cbcdc6fae3de8aa5"
+# The archive and what is in it.
+ROOM_BYTES = 6_700_000_000
+TABLE = "metadata.csv"
+
+
+def download_ljspeech(data_dir: str, source: str | None = None) -> None:
+  """Fetch the corpus, unless the user has it.
+
+  Args:
+    data_dir: it goes to `<data_dir>/ljspeech/source`.
+    source: where the user has it.
+  """
+  if source is None:
+    utterances.fetch_archive(data_dir, "ljspeech", URL, SHA256, ROOM_BYTES)
+
+
+def prepare_ljspeech(
+  data_dir: str,
+  source: str | None = None,
+  splits: Sequence[str] = SPLITS,
+  vocabulary_file: str = utterances.VOCABULARY_FILE,
+  digits: str = "drop",
+  to_wav: bool = False,
+) -> dict[str, str]:
+  """Write the manifests; the corpus comes undivided, and 5 % each go to dev and test, always the same.
+
+  Args:
+    data_dir: the manifests go to `<data_dir>/ljspeech/`.
+    source: the folder with metadata.csv and `wavs`, or a folder above it, or its archive; None for what
+      `download_ljspeech` fetched.
+    splits: which of train, dev and test.
+    vocabulary_file: the alphabet of the transcripts.
+    digits: what becomes of transcripts with digits, "drop" or "spell". The corpus has them spelled out.
+    to_wav: whether to write copies as 16 kHz WAV; the recordings have 22.05 kHz.
+
+  Returns:
+    The manifest of each split.
+  """
+  root = utterances.find_folder(utterances.locate_source(source, data_dir, "ljspeech"), TABLE)
+  parts: dict[str, list[Utterance]] = {split: [] for split in splits}
+  path = os.path.join(root, TABLE)
+  for number, line in enumerate(utterances.read_text(path).split("\n"), start=1):
+    fields = line.rstrip("\r").split("|")
+    if fields == [""]:
+      continue
+    if len(fields) != 3:
+      raise UserError(f"{path}, line {number}: has {len(fields)} fields between bars instead of 3; fetch it anew")
+    name, as_printed, as_read = fields
+    split = utterances.split_of(name)
+    if split in parts:
+      parts[split].append(Utterance(os.path.join(root, "wavs", f"{name}.wav"), as_read or as_printed))
+  folder = os.path.join(data_dir, "ljspeech")
+  return utterances.prepare_splits(folder, parts, Options(vocabulary_file, digits, to_wav))

@@ -1,0 +1,244 @@
+"""What the preparation of every corpus shares: from recordings and raw transcripts to sorted manifests."""
+
+import collections
+import os
+import sys
+import threading
+import wave
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from data import audio, manifest, manifest_tools
+from data.corpora import archives, fetch
+from data.corpora.text import Normalizer
+from data.featurizer import TextFeaturizer
+from official_utils.misc.errors import UserError
+
+SPLITS = ("train", "dev", "test")
+SAMPLE_RATE = 16000
+VOCABULARY_FILE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "vocabulary.txt")
+# Of a corpus that comes undivided, these shares of the recordings, or of the speakers, in percent.
+DEV_PERCENT = 5
+TEST_PERCENT = 5
+PART_SUFFIX = ".part"
+# How many faulty files are named.
+SHOWN = 5
+
+
+class Utterance(NamedTuple):
+  """A recording and what is said in it.
+
+  Attributes:
+    path: the audio file.
+    text: the transcript, as the corpus has it.
+  """
+
+  path: str
+  text: str
+
+
+class Options(NamedTuple):
+  """How recordings are prepared.
+
+  Attributes:
+    vocabulary_file: the alphabet of the transcripts.
+    digits: "drop" or "spell", what becomes of transcripts with digits; see text.Normalizer.
+    to_wav: whether the manifests name copies as 16 kHz WAV instead of the recordings themselves.
+  """
+
+  vocabulary_file: str = VOCABULARY_FILE
+  digits: str = "drop"
+  to_wav: bool = False
+
+
+def split_of(key: str) -> str:
+  """Tell which split of an undivided corpus a recording, or all of a speaker's, belong to: always the same."""
+  percent = zlib.crc32(key.encode("utf-8", "surrogateescape")) % 100
+  if percent < DEV_PERCENT:
+    return "dev"
+  return "test" if percent < DEV_PERCENT + TEST_PERCENT else "train"
+
+
+def prepare_splits(folder: str, parts: dict[str, Sequence[Utterance]], options: Options) -> dict[str, str]:
+  """Write the manifest of each split.
+
+  Transcripts are brought to the vocabulary. Those that cannot be, and recordings that cannot be read, are left out and
+  counted on stdout.
+
+  Args:
+    folder: where the manifests go, and the copies as WAV.
+    parts: the utterances of each split. No two are called alike if there are to be copies.
+    options: how they are prepared.
+
+  Returns:
+    The manifest of each split, `<folder>/<split>.tsv`. A split without any utterance gets none.
+  """
+  normalizer = Normalizer(TextFeaturizer(options.vocabulary_file).characters, options.digits)
+  manifests = {}
+  for split, utterances in parts.items():
+    path = os.path.join(folder, f"{split}.tsv")
+    wav_folder = os.path.join(folder, "wav", split) if options.to_wav else None
+    kept = [Utterance(path, text) for path, raw in utterances if (text := normalizer(raw)) is not None]
+    entries = make_entries(kept, split, wav_folder)
+    if entries:
+      manifest.write_manifest(path, entries)
+      manifests[split] = path
+    elif os.path.exists(path):
+      # An earlier run's, which would pass for this one's.
+      os.remove(path)
+  print(normalizer.report())
+  if not manifests:
+    raise UserError(f"{folder}: no utterance is left to write a manifest of; {normalizer.report()}")
+  return manifests
+
+
+def make_entries(utterances: Sequence[Utterance], task: str, wav_folder: str | None = None) -> list[manifest.Entry]:
+  """Make the entries of a manifest, sorted by length, leaving out recordings that cannot be read.
+
+  Args:
+    utterances: the recordings, with transcripts in the vocabulary.
+    task: what is being prepared, in a word.
+    wav_folder: where to write a copy of each as 16 kHz WAV; None to take the recordings as they are.
+  """
+  copies = _name_copies(utterances, wav_folder) if wav_folder else {}
+
+  def entry(utterance: Utterance) -> manifest.Entry | UserError:
+    path = copies.get(utterance.path, utterance.path)
+    try:
+      if path != utterance.path and not os.path.exists(path):
+        write_wav(path, audio.read_audio(utterance.path, SAMPLE_RATE))
+      size = manifest.duration_to_size(audio.audio_duration(path))
+    except UserError as error:
+      return error
+    if size <= manifest.HEADER_BYTES:
+      return UserError(f"{utterance.path}: the recording is empty")
+    return manifest.Entry(os.path.abspath(path), size, utterance.text)
+
+  found = list(manifest_tools.in_parallel(entry, utterances, f"preparing {task}"))
+  errors = [item for item in found if isinstance(item, UserError)]
+  for error in errors[:SHOWN]:
+    print(f"left out: {error}", file=sys.stderr)
+  if errors:
+    print(f"left out: {len(errors)} of {len(found)} recordings of {task} that cannot be read")
+  entries = [item for item in found if isinstance(item, manifest.Entry)]
+  return sorted(entries, key=lambda item: (item.size, item.path))
+
+
+def _name_copies(utterances: Sequence[Utterance], folder: str) -> dict[str, str]:
+  """Name the WAV copy of each recording after it; where two are called alike, the place tells them apart."""
+  make_clean(folder)
+  stems = {utterance.path: os.path.splitext(os.path.basename(utterance.path))[0] for utterance in utterances}
+  number = collections.Counter(stems.values())
+  copies = {}
+  for path, stem in stems.items():
+    place = f"-{zlib.crc32(os.fsencode(os.path.abspath(path))):08x}" if number[stem] > 1 else ""
+    copies[path] = os.path.join(folder, f"{stem}{place}.wav")
+  return copies
+
+
+def make_clean(folder: str) -> None:
+  """Make a folder for WAV files, and remove what an interrupted run has left half-written there."""
+  os.makedirs(folder, exist_ok=True)
+  for name in os.listdir(folder):
+    if name.endswith(PART_SUFFIX):
+      os.remove(os.path.join(folder, name))
+
+
+def write_wav(path: str, samples: np.ndarray) -> None:
+  """Write a 16-bit mono WAV file at 16 kHz in one step.
+
+  Args:
+    path: the file.
+    samples: float [samples], full scale being 1, or int16.
+  """
+  if samples.dtype != np.int16:
+    samples = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+  # Should two rows name one recording, two threads may be here.
+  part = f"{path}.{threading.get_ident()}{PART_SUFFIX}"
+  with open(part, "wb") as raw, wave.open(raw, "wb") as file:
+    file.setnchannels(1)
+    file.setsampwidth(2)
+    file.setframerate(SAMPLE_RATE)
+    file.writeframes(samples.astype("<i2", copy=False).tobytes())
+  os.replace(part, path)
+
+
+def find_folder(source: str, name: str) -> str:
+  """Find the folder of a corpus at or below what the user has.
+
+  Args:
+    source: the folder given.
+    name: a file or folder that lies in the one looked for.
+  """
+  for folder, subfolders, _ in os.walk(source):
+    subfolders.sort()
+    if os.path.exists(os.path.join(folder, name)):
+      return folder
+  raise UserError(f"{source}: neither it nor a folder below holds {name}; give the folder of the corpus with --source")
+
+
+def locate_source(source: str | None, data_dir: str, corpus: str) -> str:
+  """Give the folder of a corpus that the user has, as a folder or an archive, or that was fetched.
+
+  Args:
+    source: a folder; an archive, which is unpacked below data_dir; or None for what was fetched.
+    data_dir: the folder for audio and manifests.
+    corpus: the name of the corpus.
+  """
+  fetched = source_folder(data_dir, corpus)
+  if source is None:
+    if not os.path.isdir(fetched):
+      raise UserError(f"{fetched}: there is no such folder; say with --source where {corpus} lies")
+    return fetched
+  if os.path.isfile(source):
+    if not archives.unpack(source, fetched) and os.path.basename(source) != _archive_of(fetched):
+      raise UserError(f"{fetched}: holds {_archive_of(fetched)}, not {source}; remove it, or give another --data_dir")
+    return fetched
+  if not os.path.isdir(source):
+    raise UserError(f"--source={source}: there is no such folder or archive")
+  return source
+
+
+def fetch_archive(data_dir: str, corpus: str, url: str, checksum: str | None, room: int) -> None:
+  """Fetch and unpack the one archive of a corpus, unless that was done before.
+
+  Args:
+    data_dir: the folder for audio and manifests.
+    corpus: the name of the corpus.
+    url: where the archive lies.
+    checksum: its MD5 or SHA-256; None where none was published.
+    room: how many bytes it takes, with what is in it.
+  """
+  folder = source_folder(data_dir, corpus)
+  archive = os.path.join(data_dir, corpus, os.path.basename(url))
+  if archives.is_unpacked(folder):
+    print(f"{folder} is complete; nothing to fetch")
+  else:
+    os.makedirs(os.path.dirname(archive), exist_ok=True)
+    fetch.check_free_space(os.path.dirname(archive), room, "the corpus")
+    fetch.fetch([url], archive, checksum)
+    archives.unpack(archive, folder)
+  if os.path.exists(archive):
+    os.remove(archive)
+
+
+def _archive_of(folder: str) -> str:
+  """Name the archive that was unpacked to a folder."""
+  return read_text(os.path.join(folder, archives.MARKER)).strip()
+
+
+def source_folder(data_dir: str, corpus: str) -> str:
+  """Name the folder that the archive of a corpus is unpacked to."""
+  return os.path.join(data_dir, corpus, "source")
+
+
+def read_text(path: str) -> str:
+  """Read a file of transcripts; bytes that are not UTF-8 become characters that are in no vocabulary."""
+  try:
+    with open(path, encoding="utf-8-sig", errors="replace", newline="\n") as file:
+      return file.read()
+  except OSError as error:
+    raise UserError(f"{path}: cannot read the transcripts ({error.strerror}); check --source") from error
