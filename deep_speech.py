@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 import decoder
@@ -82,8 +83,9 @@ def evaluate_model(
     The corpus rates WER and CER, the original's means of the utterances' rates (mean_WER, mean_CER), and global_step.
   """
   texts = transcribe_entries(estimator, speech_labels, input_fn_eval)
-  order = sorted(texts)
-  score = decoder.score([entries[index].transcript for index in order], [texts[index] for index in order])
+  if len(texts) != len(entries):
+    raise RuntimeError(f"{len(texts)} of {len(entries)} utterances were transcribed")
+  score = decoder.score([entry.transcript for entry in entries], [texts[index] for index in range(len(entries))])
   return {
     _WER_KEY: score.wer,
     _CER_KEY: score.cer,
@@ -110,6 +112,11 @@ def transcribe_entries(
   texts: dict[int, str] = {}
   keys = ["log_probs", "length", "index"]
   for batch in estimator.predict(input_fn, predict_keys=keys, yield_single_examples=False):
+    if not np.isfinite(batch["log_probs"]).all():
+      raise UserError(
+        f"the network in {estimator.model_dir} has come to NaN; start anew with --clean and a lower --learning_rate, or "
+        "name an older checkpoint in its file `checkpoint`."
+      )
     hypotheses = greedy_decoder.decode(batch["log_probs"], batch["length"])
     texts.update((int(index), each.text) for index, each in zip(batch["index"], hypotheses, strict=True))
   return texts
@@ -212,8 +219,9 @@ def make_train_op(loss: "tf.Tensor", learning_rate: float) -> "tf.Operation":
   tf.identity(learning_rate, name="learning_rate")
   tf.identity(loss, name="cross_entropy")
   optimizer = tf.compat.v1.train.AdamOptimizer(learning_rate)
-  minimize = optimizer.minimize(loss, global_step=tf.compat.v1.train.get_or_create_global_step())
-  return tf.group(minimize, tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS))
+  # The moving statistics read the global step, so they are updated before it moves.
+  with tf.control_dependencies(tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS)):
+    return optimizer.minimize(loss, global_step=tf.compat.v1.train.get_or_create_global_step())
 
 
 def generate_dataset(
@@ -280,7 +288,7 @@ class _Run:
     self._model_dir = checkpoints.ModelDir(flags_obj.model_dir)
     labels = self._sets["train"].speech_labels
     settings = speech_flags.network_settings(flags_obj) | speech_flags.feature_settings(flags_obj)
-    self._model_dir.prepare(speech_flags.flag_values(flags_obj), settings, labels)
+    self._model_dir.prepare(speech_flags.flag_values(flags_obj), settings, labels, self._variable_shapes)
     self._estimator = make_estimator(flags_obj, labels, devices)
 
   def train_until_done(self) -> str:
@@ -289,12 +297,14 @@ class _Run:
     epoch = self._model_dir.completed_epochs(self._steps_per_epoch)
     row = None
     if epoch:
-      print(f"going on after epoch {epoch} in {self._flags.model_dir}", flush=True)
-      row = self._model_dir.evaluation_after(epoch) or self._evaluate_cycle(epoch, {})
+      print(f"found {epoch} epochs done in {self._flags.model_dir}", flush=True)
+      row = self._model_dir.evaluation_after(epoch)
+      if row is None and self._model_dir.ends_epoch(epoch):
+        row = self._evaluate_cycle(epoch, {})
     threshold = speech_flags.wer_threshold(self._flags)
     while row is None or not model_helpers.past_stop_threshold(threshold, row[_WER_KEY]):
       if epoch >= num_epochs:
-        return f"all {num_epochs} epochs of --train_epochs are done"
+        return f"{epoch} epochs are done, --train_epochs={num_epochs}"
       # A cycle ends at a whole multiple, also after a run that stopped elsewhere.
       count = min(cycle - epoch % cycle, num_epochs - epoch)
       self._model_dir.plan_epochs(epoch, count, self._steps_per_epoch)
@@ -336,12 +346,17 @@ class _Run:
       for epoch in epochs
     ]
     num_steps = len(epochs) * self._steps_per_epoch
-    follower = progress.ProgressHook(num_replicas, f"epoch {epochs[-1] + 1}", num_steps)
+    follower = progress.ProgressHook(num_replicas, f"to epoch {epochs[-1] + 1}", num_steps)
     hooks = hooks_helper.get_train_hooks(
       options.hooks, batch_size=options.batch_size, model_dir=options.model_dir, metric_logger=self._benchmark_logger
     )
-    with _clear_errors(train_set):
-      self._estimator.train(self._input_fn(train_set, options.batch_size, orders, num_replicas), [*hooks, follower])
+    try:
+      with _clear_errors(train_set):
+        self._estimator.train(self._input_fn(train_set, options.batch_size, orders, num_replicas), [*hooks, follower])
+    finally:
+      follower.clear_line()
+    if not train_set.has_feasible:
+      raise UserError(f"{options.train_data_dir}: no utterance is long enough for its transcript; check the audio.")
     return {
       "loss": follower.mean_loss,
       "train_seconds": follower.seconds,
@@ -359,6 +374,15 @@ class _Run:
       line += f"  loss {row['loss']:.3f}  {row['utterances_per_second']:.1f} utterances/s"
     print(f"{line}  WER {row[_WER_KEY]:.4f}  CER {row[_CER_KEY]:.4f}", flush=True)
     return row
+
+  def _variable_shapes(self) -> dict[str, list[int]]:
+    """List the network's variables with their shapes."""
+    train_set = self._sets["train"]
+    with tf.Graph().as_default():
+      frames = tf.compat.v1.placeholder(tf.float32, [None, None, train_set.num_feature_bins, 1])
+      network = make_network(speech_flags.network_settings(self._flags), len(train_set.speech_labels))
+      network(frames, tf.compat.v1.placeholder(tf.int32, [None]), training=False)
+      return {variable.op.name: variable.shape.as_list() for variable in tf.compat.v1.global_variables()}
 
   def _input_fn(self, chosen, batch_size: int, orders: Sequence[Sequence[int]], num_replicas: int) -> Callable:
     """Bind an input_fn for the Estimator."""

@@ -190,8 +190,11 @@ def check_flags(flags_obj: flags.FlagValues) -> None:
       value = flags_obj[name].value
       if value is not None and not is_allowed(value):
         raise UserError(f"--{name}={value} is out of range; give {wanted}")
-  if not flags_obj.model_dir:
-    raise UserError("--model_dir is empty; give a folder, such as --model_dir=/tmp/deep_speech_model/")
+  for name in ("model_dir", "train_data_dir", "eval_data_dir"):
+    if not flags_obj[name].value:
+      raise UserError(f"--{name} is empty; give a path, such as --{name}={flags_obj[name].default or 'PATH'}")
+  if flags_obj.show_samples and not flags_obj.test_data_dir:
+    raise UserError(f"--show_samples={flags_obj.show_samples} shows utterances of a test set; give --test_data_dir")
   _check_frames(flags_obj)
   _check_names(flags_obj)
   wer_threshold(flags_obj)

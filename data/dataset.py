@@ -109,6 +109,11 @@ class DeepSpeechDataset:
     """The number of features a frame."""
     return self.audio_featurizer.num_feature_bins
 
+  @property
+  def has_feasible(self) -> bool:
+    """Whether there is an utterance that was not found too short for its transcript when its audio was read."""
+    return len(self._too_short) < len(self.entries)
+
   def is_feasible(self, index: int, num_frames: int) -> bool:
     """Tell whether CTC can align an utterance with the frames that its audio gave; if not, say so the first time."""
     entry = self.entries[index]

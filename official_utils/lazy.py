@@ -34,6 +34,8 @@ def import_quietly(name: str) -> types.ModuleType:
   if name in sys.modules:
     return sys.modules[name]
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+  # Looking for GPUs makes TensorFlow's eager side take all of their memory before a session asks for any.
+  os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
   sys.stderr.flush()
   saved = os.dup(2)
   with tempfile.TemporaryFile() as held_back:
@@ -43,7 +45,7 @@ def import_quietly(name: str) -> types.ModuleType:
       if name == "tensorflow":
         # Looking for devices is where a missing GPU driver is complained of.
         module.config.list_physical_devices()
-    except BaseException:
+    except Exception:
       held_back.seek(0)
       os.write(saved, held_back.read())
       raise

@@ -7,7 +7,7 @@ import pytest
 
 from data.corpora import tones
 
-# How long an example takes says nothing about whether it is right, and this machine may be busy.
+# How long an example takes says nothing about whether it is right, and a machine may be busy.
 hypothesis.settings.register_profile("no_deadline", deadline=None)
 hypothesis.settings.load_profile("no_deadline")
 

@@ -12,14 +12,7 @@ from training import checkpoints
 
 FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
 VOCABULARY = " abc-"
-SETTINGS = {
-  "rnn_type": "gru",
-  "rnn_hidden_size": 8,
-  "rnn_hidden_layers": 1,
-  "is_bidirectional": True,
-  "use_bias": True,
-  "sample_rate": 16000,
-}
+SETTINGS = {"rnn_type": "gru", "rnn_hidden_size": 8, "is_bidirectional": True, "sample_rate": 16000}
 
 
 def save_global_step(path, step: int):
@@ -29,44 +22,78 @@ def save_global_step(path, step: int):
     tf.compat.v1.train.Saver().save(session, os.path.join(path, "model.ckpt"), global_step=step)
 
 
+def prepare(path, settings=SETTINGS, vocabulary=VOCABULARY, flags=None) -> checkpoints.ModelDir:
+  model_dir = checkpoints.ModelDir(str(path))
+  model_dir.prepare(flags or {}, settings, vocabulary, dict)
+  return model_dir
+
+
 def test_prepare_writes_what_a_reader_needs(tmp_path):
-  path = str(tmp_path / "new" / "dir")
-  model_dir = checkpoints.ModelDir(path)
-  model_dir.prepare({"seed": 3}, SETTINGS, VOCABULARY)
-  with open(os.path.join(path, checkpoints.FLAGS_FILE)) as file:
-    assert json.load(file) == {"seed": 3}
-  with open(os.path.join(path, checkpoints.SETTINGS_FILE)) as file:
-    assert json.load(file) == SETTINGS
-  with open(os.path.join(path, checkpoints.VOCABULARY_FILE)) as file:
-    assert file.read() == " \na\nb\nc\n-\n"
-  model_dir.prepare({"seed": 4}, SETTINGS, VOCABULARY)
+  path = tmp_path / "new" / "dir"
+  prepare(path, flags={"seed": 3})
+  assert json.loads((path / checkpoints.FLAGS_FILE).read_text()) == {"seed": 3}
+  assert json.loads((path / checkpoints.SETTINGS_FILE).read_text()) == SETTINGS
+  assert (path / checkpoints.VOCABULARY_FILE).read_text() == " \na\nb\nc\n-\n"
+  assert set(checkpoints.MARKER_FILES) == set(os.listdir(path))
 
 
 @pytest.mark.parametrize("name", list(SETTINGS))
 def test_another_setting_is_refused_naming_both(tmp_path, name):
-  model_dir = checkpoints.ModelDir(str(tmp_path))
-  model_dir.prepare({}, SETTINGS, VOCABULARY)
+  prepare(tmp_path)
+  save_global_step(tmp_path, 1)
+  prepare(tmp_path)
   with pytest.raises(UserError, match=rf"--{name}={SETTINGS[name]}.*--{name}=other"):
-    model_dir.prepare({}, SETTINGS | {name: "other"}, VOCABULARY)
+    prepare(tmp_path, SETTINGS | {name: "other"})
 
 
 def test_another_vocabulary_is_refused_naming_both(tmp_path):
-  model_dir = checkpoints.ModelDir(str(tmp_path))
-  model_dir.prepare({}, SETTINGS, VOCABULARY)
+  prepare(tmp_path)
+  save_global_step(tmp_path, 1)
   with pytest.raises(UserError, match="' abc-' and now ' abd-'"):
-    model_dir.prepare({}, SETTINGS, " abd-")
+    prepare(tmp_path, vocabulary=" abd-")
 
 
-def test_a_damaged_settings_file_is_named(tmp_path):
-  (tmp_path / checkpoints.SETTINGS_FILE).write_text("{")
+def test_a_run_that_failed_before_its_first_checkpoint_binds_nobody(tmp_path):
+  prepare(tmp_path)
+  prepare(tmp_path, SETTINGS | {"rnn_type": "lstm"}, " abd-")
+  assert json.loads((tmp_path / checkpoints.SETTINGS_FILE).read_text())["rnn_type"] == "lstm"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "\x80"])
+def test_a_damaged_settings_file_is_named(tmp_path, content):
+  save_global_step(tmp_path, 1)
+  (tmp_path / checkpoints.SETTINGS_FILE).write_text(content)
   with pytest.raises(UserError, match="settings.json is damaged"):
-    checkpoints.ModelDir(str(tmp_path)).prepare({}, SETTINGS, VOCABULARY)
+    prepare(tmp_path)
+
+
+def test_damaged_records_are_named(tmp_path):
+  model_dir = checkpoints.ModelDir(str(tmp_path))
+  for line in ("{", "[]", '{"WER": 1}'):
+    (tmp_path / checkpoints.EVAL_FILE).write_text('{"epoch": 1, "WER": 1}\n' + line + "\n")
+    with pytest.raises(UserError, match="eval.jsonl, line 2"):
+      model_dir.evaluations()
+  for content in ("{}", '{"epoch_ends": 3}', '{"epoch_ends": ["1"]}'):
+    (tmp_path / checkpoints.PROGRESS_FILE).write_text(content)
+    with pytest.raises(UserError, match="progress.json has no list"):
+      model_dir.completed_epochs(10)
+
+
+def test_a_checkpoint_that_is_gone_is_an_error_and_no_new_beginning(tmp_path):
+  save_global_step(tmp_path, 7)
+  model_dir = checkpoints.ModelDir(str(tmp_path))
+  (tmp_path / "model.ckpt-7.data-00000-of-00001").write_bytes(b"")
+  with pytest.raises(UserError, match="model.ckpt-7 is damaged or gone"):
+    model_dir.global_step()
+  (tmp_path / "model.ckpt-7.index").unlink()
+  with pytest.raises(UserError, match="model.ckpt-7 is damaged or gone.*older one"):
+    model_dir.global_step()
 
 
 def test_a_file_is_no_model_dir(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match="cannot write into .*file.*--model_dir"):
-    checkpoints.ModelDir(str(tmp_path / "file")).prepare({}, SETTINGS, VOCABULARY)
+    prepare(tmp_path / "file")
 
 
 def test_epochs_follow_the_checkpoint(tmp_path):
@@ -80,8 +107,12 @@ def test_epochs_follow_the_checkpoint(tmp_path):
   model_dir.plan_epochs(0, 2, 10)
   save_global_step(tmp_path, 19)
   assert model_dir.completed_epochs(10) == 1
+  assert model_dir.ends_epoch(1)
+  save_global_step(tmp_path, 22)
+  assert not model_dir.ends_epoch(1)
   save_global_step(tmp_path, 29)
   assert model_dir.completed_epochs(10) == 2
+  assert model_dir.ends_epoch(2)
   # Another batch size changes what comes, not what was.
   assert model_dir.completed_epochs(5) == 2
   model_dir.plan_epochs(2, 1, 5)
@@ -111,13 +142,23 @@ def test_evaluations(tmp_path):
   assert model_dir.evaluation_after(3) is None
 
 
-def test_the_originals_checkpoint_is_checked_against_the_network(tmp_path):
+def test_a_checkpoint_is_checked_against_the_network(tmp_path):
   shutil.copytree(os.path.join(FIXTURES, "checkpoint"), tmp_path, dirs_exist_ok=True)
   model_dir = checkpoints.ModelDir(str(tmp_path))
-  vocabulary = " abcdefghijklmnopqrstuvwxyz'-"
-  with pytest.raises(UserError, match=r"dense/kernel of shape \[16, 29\].*\[32, 29\]"):
-    model_dir.prepare({}, SETTINGS | {"rnn_hidden_size": 16}, vocabulary)
-  with pytest.raises(UserError, match="dense/bias"):
-    model_dir.prepare({}, SETTINGS | {"use_bias": False}, vocabulary)
-  model_dir.prepare({}, SETTINGS, vocabulary)
+  shapes = {
+    name: shape
+    for name, shape in tf.train.list_variables(str(tmp_path))
+    if "Adam" not in name and "power" not in name and name != "global_step"
+  }
+  for name, shape, message in [
+    ("dense/kernel", [32, 29], r"dense/kernel is \[16, 29\] there and \[32, 29\] here"),
+    ("dense/bias", None, r"dense/bias is \[29\] there and absent here"),
+    ("new/kernel", [1], r"new/kernel is absent there and \[1\] here"),
+  ]:
+    wanted = {key: value for key, value in (shapes | {name: shape}).items() if value}
+    with pytest.raises(UserError, match=message):
+      model_dir.prepare({}, SETTINGS, VOCABULARY, lambda wanted=wanted: wanted)
+    # A refusal leaves nothing behind that a second try would stumble over.
+    assert not os.path.exists(tmp_path / checkpoints.SETTINGS_FILE)
+  model_dir.prepare({}, SETTINGS, VOCABULARY, lambda: shapes)
   assert model_dir.global_step() == 4

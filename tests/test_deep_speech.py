@@ -158,7 +158,7 @@ def test_run_writes_rows_and_returns_the_test_results(tones_dir, tmp_path, capsy
   assert results["global_step"] == 9
   output = capsys.readouterr().out
   assert "epoch 2/3  loss" in output
-  assert "stopped: all 3 epochs of --train_epochs are done" in output
+  assert "stopped: 3 epochs are done, --train_epochs=3" in output
   assert f"test: WER {results['WER']:.4f}" in output
   said = [entry.transcript for entry in manifest.read_manifest(f"{tones_dir}/test.tsv")]
   samples = re.findall(r"  said:  (.*)\n  heard: .*\n", output)
@@ -179,9 +179,28 @@ def test_resumes_with_the_next_epoch(tones_dir, tmp_path, capsys):
   for epochs in (1, 3):
     flags_obj = runs.parse(*runs.arguments(tones_dir, str(tmp_path), f"--train_epochs={epochs}"))
     deep_speech.run_deep_speech(flags_obj)
-  assert "going on after epoch 1" in capsys.readouterr().out
+  assert "found 1 epochs done" in capsys.readouterr().out
   assert [row["epoch"] for row in checkpoints.ModelDir(str(tmp_path)).evaluations()] == [1, 2, 3]
   assert checkpoints.ModelDir(str(tmp_path)).global_step() == 9
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused(tones_dir, tmp_path):
+  flags_obj = runs.parse(*runs.arguments(tones_dir, str(tmp_path), "--batch_size=7"))
+  with pytest.raises(UserError, match="--batch_size=7 .*try --batch_size="):
+    deep_speech.run_deep_speech(flags_obj, devices=["/cpu:0", "/cpu:1"])
+
+
+def test_runs_from_end_to_end_on_three_replicas(tones_dir, tmp_path, capsys):
+  flags_obj = runs.parse(*runs.arguments(tones_dir, str(tmp_path), "--batch_size=6"))
+  deep_speech.run_deep_speech(flags_obj, devices=["/cpu:0", "/cpu:1", "/cpu:2"])
+  assert "epoch 1/1  loss" in capsys.readouterr().out
+  assert checkpoints.ModelDir(str(tmp_path)).global_step() == 4
+
+
+def test_a_network_that_came_to_nan_is_said(tones_dir, tmp_path):
+  options = ["--batch_size=22", "--learning_rate=1e30"]
+  with pytest.raises(UserError, match="NaN.*--learning_rate"):
+    deep_speech.run_deep_speech(runs.parse(*runs.arguments(tones_dir, str(tmp_path), *options)))
 
 
 def test_a_faulty_file_met_while_training_is_named(tones_dir, tmp_path):

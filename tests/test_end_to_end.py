@@ -116,7 +116,7 @@ def test_a_terminal_shows_how_far_training_is(tones_dir, tmp_path):
       shown += part
   os.close(primary)
   assert process.wait() == 0
-  assert re.search(rb"\repoch 1  step \d/3  loss [0-9.]+  \d+ s left\x1b\[K", shown)
+  assert re.search(rb"\rto epoch 1  step \d/3  loss [0-9.]+  \d+ s left\x1b\[K", shown)
   assert shown.endswith(b"\r\x1b[K")
 
 
@@ -179,8 +179,8 @@ BAD_INPUTS = {
   "unknown character": (unknown_character, ["bad.tsv:2", "\u00e9", "--on_unknown=drop"]),
   "wrong vocabulary": (wrong_vocabulary, ["vocabulary.txt", "line 1", "'ab'"]),
   "model_dir is no folder": (lambda _: "--model_dir=/dev/null/model", ["/dev/null/model", "--model_dir"]),
-  "indivisible batch": (lambda _: "--batch_size=0", ["--batch_size=0"]),
-  "more GPUs than there are": (lambda _: "--num_gpus=99", ["99"]),
+  "batch of none": (lambda _: "--batch_size=0", ["--batch_size=0"]),
+  "more GPUs than there are": (lambda _: "--num_gpus=99", ["--num_gpus=99", "TensorFlow sees"]),
   "unknown flag": (lambda _: "--learning_rat=1", ["learning_rat"]),
   "unknown hook": (lambda _: "--hooks=Nothing", ["Nothing", "loggingtensorhook"]),
   "BigQuery": (lambda _: "--benchmark_logger_type=BenchmarkBigQueryLogger", ["BigQuery"]),
@@ -196,9 +196,12 @@ def test_bad_input_gets_one_clear_line(tones_dir, tmp_path, name):
 
 def test_a_clip_too_short_for_its_words_is_named(tones_dir, tmp_path):
   """Its manifest lies about its size, so only the audio itself shows that nothing can be trained."""
+  # The clip is also the whole training set.
   done = runs.start(tmp_path, *runs.arguments(tones_dir, str(tmp_path / "model"), too_short_clip(tmp_path)))
   assert "100_16000_1.wav" in done.stderr
   assert "output steps" in done.stderr
+  assert done.returncode == 1
+  assert "no utterance is long enough" in done.stderr.splitlines()[-1]
   assert "Traceback" not in done.stderr
 
 

@@ -35,12 +35,12 @@ def test_a_threshold_is_a_number(threshold):
     model_helpers.past_stop_threshold(threshold, 0.1)
 
 
-@pytest.mark.parametrize("marker", _MARKERS)
-def test_removes_a_folder_of_ours_and_names_it(tmp_path, marker, caplog):
+def test_removes_a_folder_of_ours_and_names_it(tmp_path, caplog):
   folder = tmp_path / "model"
   (folder / "inner").mkdir(parents=True)
   (folder / "inner" / "file").touch()
-  (folder / marker).touch()
+  for marker in _MARKERS:
+    (folder / marker).touch()
   with caplog.at_level("INFO", logger="absl"):
     model_helpers.clean_model_dir(f"{folder}/", _MARKERS)
   assert not folder.exists()
@@ -53,11 +53,12 @@ def test_missing_and_empty_folders_are_fine(tmp_path):
   model_helpers.clean_model_dir(str(tmp_path / "empty"), _MARKERS)
 
 
-def test_leaves_a_folder_of_others_alone(tmp_path):
-  (tmp_path / "thesis.tex").touch()
-  with pytest.raises(UserError, match="has no flags.json or checkpoint.*give another --model_dir"):
+@pytest.mark.parametrize("name", ["thesis.tex", *_MARKERS])
+def test_leaves_a_folder_of_others_alone(tmp_path, name):
+  (tmp_path / name).touch()
+  with pytest.raises(UserError, match="does not hold flags.json, checkpoint.*give another --model_dir"):
     model_helpers.clean_model_dir(str(tmp_path), _MARKERS)
-  assert os.listdir(tmp_path) == ["thesis.tex"]
+  assert os.listdir(tmp_path) == [name]
 
 
 def test_leaves_links_and_files_alone(tmp_path):
@@ -75,7 +76,8 @@ def test_leaves_links_and_files_alone(tmp_path):
 
 def test_a_relative_name_is_fine(tmp_path, monkeypatch):
   (tmp_path / "model").mkdir()
-  (tmp_path / "model" / "flags.json").touch()
+  for marker in _MARKERS:
+    (tmp_path / "model" / marker).touch()
   monkeypatch.chdir(tmp_path)
   model_helpers.clean_model_dir("model", _MARKERS)
   assert os.listdir(tmp_path) == []

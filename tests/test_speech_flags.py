@@ -125,6 +125,9 @@ def test_the_defaults_pass():
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
+    (["--train_data_dir="], "--train_data_dir is empty; give a path, such as --train_data_dir=/tmp/librispeech_data/"),
+    (["--eval_data_dir="], "--eval_data_dir is empty; give a path, such as --eval_data_dir=/tmp/librispeech_data/"),
+    (["--show_samples=3"], "--show_samples=3 shows utterances of a test set; give --test_data_dir"),
     (["--batch_size=0"], "--batch_size=0 is out of range; give 1 or more"),
     (["--train_epochs=0"], "--train_epochs=0"),
     (["--epochs_between_evals=-1"], "--epochs_between_evals=-1"),

@@ -2,8 +2,9 @@
 
 import json
 import os
+import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from official_utils.lazy import tf
@@ -15,8 +16,9 @@ SETTINGS_FILE = "settings.json"
 VOCABULARY_FILE = "vocabulary.txt"
 PROGRESS_FILE = "progress.json"
 EVAL_FILE = "eval.jsonl"
-# A folder with one of these is a model_dir of ours.
-MARKER_FILES = (FLAGS_FILE, SETTINGS_FILE)
+# A folder with all of these is a model_dir of ours.
+MARKER_FILES = (FLAGS_FILE, SETTINGS_FILE, VOCABULARY_FILE)
+_OPTIMIZER_STATE = re.compile(r"/Adam(_1)?$|^beta[12]_power$|^global_step$")
 
 
 class ModelDir:
@@ -29,26 +31,41 @@ class ModelDir:
   def __init__(self, path: str):
     self.path = path
 
-  def prepare(self, flags: Mapping[str, Any], settings: Mapping[str, Any], vocabulary: Sequence[str]) -> None:
+  def prepare(
+    self,
+    flags: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    vocabulary: Sequence[str],
+    make_shapes: Callable[[], Mapping[str, Sequence[int]]],
+  ) -> None:
     """Make the folder, or check that the run it holds has the same settings; then write down this run's.
+
+    Without a checkpoint nothing binds: what a run that failed at its start wrote is written over.
 
     Args:
       flags: every flag as run.
       settings: the network's and the features' settings, by name.
       vocabulary: the labels in order, the blank last.
+      make_shapes: gives the network's variables and their shapes; called only where there is a checkpoint.
     """
     self._check_writable()
-    self._check_settings(settings)
-    self._check_vocabulary(vocabulary)
-    self._check_shapes(settings, vocabulary)
+    if self._checkpoint():
+      self._check_settings(settings)
+      self._check_vocabulary(vocabulary)
+      self._check_shapes(make_shapes())
     self._write_json(SETTINGS_FILE, settings)
     write_atomically(self._file(VOCABULARY_FILE), "".join(f"{label}\n" for label in vocabulary))
     self._write_json(FLAGS_FILE, flags)
 
   def global_step(self) -> int:
     """Read the newest checkpoint's global step, 0 where there is none."""
-    checkpoint = tf.train.latest_checkpoint(self.path)
-    return int(tf.train.load_variable(checkpoint, "global_step")) if checkpoint else 0
+    checkpoint = self._checkpoint()
+    if not checkpoint:
+      return 0
+    try:
+      return int(tf.train.load_variable(checkpoint, "global_step"))
+    except (tf.errors.OpError, ValueError, IndexError) as error:
+      raise self._damaged_checkpoint(checkpoint) from error
 
   def completed_epochs(self, steps_per_epoch: int) -> int:
     """Count the epochs that the newest checkpoint has seen to their end.
@@ -73,6 +90,11 @@ class ModelDir:
     past = (self._epoch_ends() or [step] * completed)[:completed]
     self._write_json(PROGRESS_FILE, {"epoch_ends": past + [step + steps_per_epoch * (i + 1) for i in range(count)]})
 
+  def ends_epoch(self, epoch: int) -> bool:
+    """Tell whether the newest checkpoint was written just when so many epochs were done."""
+    ends = self._epoch_ends()
+    return ends is None or ends[epoch - 1 : epoch] == [self.global_step()]
+
   def append_evaluation(self, row: Mapping[str, Any]) -> None:
     """Add a row to eval.jsonl."""
     rows = [*self.evaluations(), row]
@@ -82,8 +104,17 @@ class ModelDir:
     """Read the rows of eval.jsonl."""
     if not os.path.exists(self._file(EVAL_FILE)):
       return []
-    with open(self._file(EVAL_FILE), encoding="utf-8") as file:
-      return [json.loads(line) for line in file]
+    rows = []
+    with open(self._file(EVAL_FILE), encoding="utf-8", errors="replace") as file:
+      for number, line in enumerate(file, start=1):
+        try:
+          row = json.loads(line)
+        except ValueError:
+          row = None
+        if not isinstance(row, dict) or not {"epoch", "WER"} <= row.keys():
+          raise UserError(f"{self._file(EVAL_FILE)}, line {number}: no row of an evaluation; take the line out.")
+        rows.append(row)
+    return rows
 
   def evaluation_after(self, epoch: int) -> dict[str, Any] | None:
     """Find the newest row that was written after this many epochs."""
@@ -92,19 +123,41 @@ class ModelDir:
   def _file(self, name: str) -> str:
     return os.path.join(self.path, name)
 
+  def _checkpoint(self) -> str | None:
+    """Find the newest checkpoint; one that is named but gone is an error, for its epochs would be forgotten."""
+    state = tf.train.get_checkpoint_state(self.path)
+    if not state or not state.model_checkpoint_path:
+      return None
+    if not tf.io.gfile.glob(f"{state.model_checkpoint_path}.index"):
+      raise self._damaged_checkpoint(state.model_checkpoint_path)
+    return state.model_checkpoint_path
+
+  def _damaged_checkpoint(self, checkpoint: str) -> UserError:
+    return UserError(
+      f"the checkpoint {checkpoint} is damaged or gone; restore it, or name an older one in {self._file('checkpoint')}."
+    )
+
   def _epoch_ends(self) -> list[int] | None:
     progress = self._read_json(PROGRESS_FILE)
-    return progress["epoch_ends"] if progress else None
+    if progress is None:
+      return None
+    ends = progress.get("epoch_ends")
+    if not isinstance(ends, list) or not all(isinstance(end, int) for end in ends):
+      raise UserError(f"{self._file(PROGRESS_FILE)} has no list of steps epoch_ends; restore it or remove it.")
+    return ends
 
-  def _read_json(self, name: str) -> Any:
+  def _read_json(self, name: str) -> dict[str, Any] | None:
     """Read a file of ours, None if there is none."""
     if not os.path.exists(self._file(name)):
       return None
-    with open(self._file(name), encoding="utf-8") as file:
+    with open(self._file(name), encoding="utf-8", errors="replace") as file:
       try:
-        return json.load(file)
-      except ValueError as error:
-        raise UserError(f"{self._file(name)} is damaged ({error}); restore it or use another --model_dir.") from error
+        content = json.load(file)
+      except ValueError:
+        content = None
+    if not isinstance(content, dict):
+      raise UserError(f"{self._file(name)} is damaged; restore it or use another --model_dir.")
+    return content
 
   def _write_json(self, name: str, content: Any) -> None:
     write_atomically(self._file(name), json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
@@ -129,7 +182,7 @@ class ModelDir:
   def _check_vocabulary(self, vocabulary: Sequence[str]) -> None:
     if not os.path.exists(self._file(VOCABULARY_FILE)):
       return
-    with open(self._file(VOCABULARY_FILE), encoding="utf-8", newline="\n") as file:
+    with open(self._file(VOCABULARY_FILE), encoding="utf-8", errors="replace", newline="\n") as file:
       there = file.read().split("\n")[:-1]
     if there != list(vocabulary):
       raise UserError(
@@ -137,21 +190,14 @@ class ModelDir:
         f"use --vocabulary_file={self._file(VOCABULARY_FILE)}, another --model_dir, or --clean to start anew."
       )
 
-  def _check_shapes(self, settings: Mapping[str, Any], vocabulary: Sequence[str]) -> None:
-    """Compare a checkpoint that came without settings, such as the original's, with what is asked for."""
-    checkpoint = tf.train.latest_checkpoint(self.path)
-    if not checkpoint or os.path.exists(self._file(SETTINGS_FILE)):
-      return
-    shapes = dict(tf.train.list_variables(checkpoint))
-    directions = 2 if settings["is_bidirectional"] else 1
-    wanted = {
-      "dense/kernel": [directions * settings["rnn_hidden_size"], len(vocabulary)],
-      "dense/bias": [len(vocabulary)] if settings["use_bias"] else None,
-      f"batch_normalization_{settings['rnn_hidden_layers'] + 2}/gamma": None,
-    }
-    for name, shape in wanted.items():
-      if shapes.get(name) != shape:
+  def _check_shapes(self, wanted: Mapping[str, Sequence[int]]) -> None:
+    """Compare the checkpoint's variables with the network's: the original's come without settings."""
+    checkpoint = self._checkpoint()
+    there = {name: shape for name, shape in tf.train.list_variables(checkpoint) if not _OPTIMIZER_STATE.search(name)}
+    for name in sorted(there.keys() | wanted.keys()):
+      found, asked = there.get(name, "absent"), list(wanted[name]) if name in wanted else "absent"
+      if found != asked:
         raise UserError(
-          f"{checkpoint} has {name} of shape {shapes.get(name)}, the network asked for {shape}; "
-          "set the --rnn_* flags, --use_bias and --vocabulary_file to what it was trained with."
+          f"{checkpoint} does not fit the network asked for: {name} is {found} there and {asked} here; set the --rnn_* "
+          "flags, --is_bidirectional, --use_bias, --conv_layout and --vocabulary_file to what it was trained with."
         )

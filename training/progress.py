@@ -62,7 +62,7 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
       left = (self._num_steps - self.steps) * self.seconds / self.steps
       self._show(f"{self._title}  step {self.steps}/{self._num_steps}  loss {self.mean_loss:.3f}  {left:.0f} s left")
 
-  def end(self, session: "tf.compat.v1.Session") -> None:
+  def clear_line(self) -> None:
     """Take the line away."""
     if sys.stderr.isatty():
       self._show("")

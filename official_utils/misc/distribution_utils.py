@@ -44,7 +44,13 @@ def refuse_cluster(tf_config: str | None) -> None:
   Raises:
     UserError: it names a cluster.
   """
-  if tf_config and "cluster" in json.loads(tf_config):
+  try:
+    content = json.loads(tf_config or "{}")
+  except ValueError:
+    content = None
+  if not isinstance(content, dict):
+    raise UserError(f"TF_CONFIG={tf_config} is no JSON object; unset TF_CONFIG")
+  if "cluster" in content:
     raise UserError(f"TF_CONFIG={tf_config} names a cluster, but training runs on one machine; unset TF_CONFIG")
 
 

@@ -34,7 +34,7 @@ def clean_model_dir(model_dir: str, marker_files: list[str]) -> None:
 
   Args:
     model_dir: the folder; missing or empty is fine.
-    marker_files: the names of files by which a folder of ours is known: one of them is enough.
+    marker_files: the names of the files that every folder of ours holds.
 
   Raises:
     UserError: the folder holds something else, or cannot be removed.
@@ -46,9 +46,9 @@ def clean_model_dir(model_dir: str, marker_files: list[str]) -> None:
     raise UserError(f"--clean removes folders only, and {folder} is not one; give another --model_dir")
   try:
     content = os.listdir(folder)
-    if content and not set(content) & set(marker_files):
+    if content and not set(marker_files) <= set(content):
       raise UserError(
-        f"--clean leaves {folder} alone, for it has no {' or '.join(marker_files)} and may not be a model_dir; "
+        f"--clean leaves {folder} alone, for it does not hold {', '.join(marker_files)} and may not be a model_dir; "
         "remove it yourself or give another --model_dir"
       )
     logging.info("--clean removes %s", folder)
