@@ -128,7 +128,7 @@ class ModelDir:
     state = tf.train.get_checkpoint_state(self.path)
     if not state or not state.model_checkpoint_path:
       return None
-    if not tf.io.gfile.glob(f"{state.model_checkpoint_path}.index"):
+    if not tf.io.gfile.exists(f"{state.model_checkpoint_path}.index"):
       raise self._damaged_checkpoint(state.model_checkpoint_path)
     return state.model_checkpoint_path
 
