@@ -1,5 +1,6 @@
 """Turns a network's frames into text, and counts how far text is from its reference."""
 
+import itertools
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -230,25 +231,35 @@ class GreedyDecoder(DeepSpeechDecoder):
         f"{best[utterance, frame]} ({len(lost)} such frames in the batch)"
       )
     scores = np.where(real, best, 0.0).sum(axis=1)
-    return [Hypothesis(self.decode_ids(row[:n]), float(s)) for row, n, s in zip(ids, lengths, scores, strict=True)]
+    texts = self.decode_classes(ids, lengths)
+    return [Hypothesis(text, float(each)) for text, each in zip(texts, scores, strict=True)]
 
-  def decode_ids(self, ids: Sequence[int] | np.ndarray) -> str:
-    """Merge the runs of one utterance's frames and drop the blanks.
+  def decode_classes(self, classes: np.ndarray, lengths: np.ndarray) -> list[str]:
+    """Merge each utterance's runs of frames and drop the blanks.
 
     Args:
-      ids: integers [time], the label of each frame, without padding.
+      classes: integers [batch, time], the best label of each frame.
+      lengths: integers [batch], frames of each utterance. What lies behind them is never looked at.
 
     Returns:
-      The text.
+      One text an utterance.
 
     Raises:
-      ValueError: if an id is none of the alphabet's.
+      ValueError: if a class is none of the alphabet's.
     """
-    ids = np.asarray(ids, np.int64)
-    if ids.size and not 0 <= ids.min() <= ids.max() < len(self.labels):
+    real = np.arange(classes.shape[1]) < lengths[:, np.newaxis]
+    present = classes[real]
+    if present.size and not 0 <= present.min() <= present.max() < len(self.labels):
       raise ValueError(
-        f"label ids are {ids.min()} to {ids.max()}, but the alphabet's {len(self.labels)} labels are 0 to "
+        f"label ids are {present.min()} to {present.max()}, but the alphabet's {len(self.labels)} labels are 0 to "
         f"{len(self.labels) - 1}"
       )
-    starts_run = np.diff(ids, prepend=-1) != 0
-    return "".join(self.labels[label] for label in ids[starts_run & (ids != self.blank_index)])
+    kept = real & (np.diff(classes, axis=1, prepend=-1) != 0) & (classes != self.blank_index)
+    symbols = [self.labels[label] for label in classes[kept].tolist()]
+    ends = np.cumsum(kept.sum(axis=1)).tolist()
+    return ["".join(symbols[start:end]) for start, end in itertools.pairwise([0, *ends])]
+
+  def decode_ids(self, ids: Sequence[int] | np.ndarray) -> str:
+    """Do the same for one utterance's label ids, integers [time] without padding."""
+    ids = np.asarray(ids, np.int64)
+    return self.decode_classes(ids[np.newaxis], np.array([len(ids)]))[0]

@@ -9,10 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from absl import flags
 
-import decoder
 import deep_speech_model
 import speech_flags
 from data import dataset as speech_dataset
@@ -24,10 +22,7 @@ from official_utils.logs import hooks_helper, logger
 from official_utils.misc import distribution_utils, model_helpers
 from official_utils.misc.errors import UserError
 from speech_flags import define_deep_speech_flags
-from training import checkpoints
-
-_WER_KEY = "WER"
-_CER_KEY = "CER"
+from training import checkpoints, evaluation
 
 
 def compute_length_after_conv(
@@ -68,60 +63,6 @@ def ctc_loss(
   return tf.expand_dims(losses, axis=1)
 
 
-def evaluate_model(
-  estimator: "tf_estimator.Estimator", speech_labels: Sequence[str], entries: Sequence, input_fn_eval: Callable
-) -> dict:
-  """Transcribe an evaluation set and count the errors.
-
-  Args:
-    estimator: the trained estimator.
-    speech_labels: the labels in order, the blank last.
-    entries: the set's entries; their transcripts are the references.
-    input_fn_eval: yields the set's batches; their `index` says which entry an utterance is.
-
-  Returns:
-    The corpus rates WER and CER, the original's means of the utterances' rates (mean_WER, mean_CER), and global_step.
-  """
-  texts = transcribe_entries(estimator, speech_labels, input_fn_eval)
-  if len(texts) != len(entries):
-    raise RuntimeError(f"{len(texts)} of {len(entries)} utterances were transcribed")
-  score = decoder.score([entry.transcript for entry in entries], [texts[index] for index in range(len(entries))])
-  return {
-    _WER_KEY: score.wer,
-    _CER_KEY: score.cer,
-    "mean_WER": score.mean_wer,
-    "mean_CER": score.mean_cer,
-    "global_step": int(estimator.get_variable_value("global_step")),
-  }
-
-
-def transcribe_entries(
-  estimator: "tf_estimator.Estimator", speech_labels: Sequence[str], input_fn: Callable
-) -> dict[int, str]:
-  """Transcribe all batches greedily.
-
-  Args:
-    estimator: the trained estimator.
-    speech_labels: the labels in order, the blank last.
-    input_fn: yields batches; their `index` says which entry an utterance is.
-
-  Returns:
-    Entry to text.
-  """
-  greedy_decoder = decoder.GreedyDecoder(speech_labels)
-  texts: dict[int, str] = {}
-  keys = ["log_probs", "length", "index"]
-  for batch in estimator.predict(input_fn, predict_keys=keys, yield_single_examples=False):
-    if not np.isfinite(batch["log_probs"]).all():
-      raise UserError(
-        f"the network in {estimator.model_dir} has come to NaN; start anew with --clean and a lower --learning_rate, or "
-        "name an older checkpoint in its file `checkpoint`."
-      )
-    hypotheses = greedy_decoder.decode(batch["log_probs"], batch["length"])
-    texts.update((int(index), each.text) for index, each in zip(batch["index"], hypotheses, strict=True))
-  return texts
-
-
 def model_fn(
   features: Mapping[str, "tf.Tensor"], labels: "tf.Tensor | None", mode: str, params: Mapping[str, Any]
 ) -> "tf_estimator.EstimatorSpec":
@@ -156,7 +97,7 @@ def model_fn(
   losses = ctc_loss(features["label_length"], tf.expand_dims(lengths, axis=1), labels, logits)
   loss = tf.reduce_sum(losses * features["weight"])
   if mode == tf_estimator.ModeKeys.EVAL:
-    metrics = _error_metrics(logits, lengths, labels, features["label_length"], params["speech_labels"])
+    metrics = evaluation.error_metrics(logits, lengths, labels, features["label_length"], params["speech_labels"])
     return tf_estimator.EstimatorSpec(mode, loss=loss, eval_metric_ops=metrics)
   return tf_estimator.EstimatorSpec(mode, loss=loss, train_op=make_train_op(loss, params["learning_rate"]))
 
@@ -186,32 +127,13 @@ def _predictions(logits, lengths, features) -> dict:
     "logits": logits,
     "probabilities": tf.nn.softmax(logits),
     "log_probs": tf.nn.log_softmax(logits),
-    "classes": tf.argmax(logits, axis=2),
+    "classes": tf.argmax(logits, axis=2, output_type=tf.int32),
+    "is_finite": tf.reduce_all(tf.math.is_finite(logits), axis=[1, 2]),
     "length": lengths,
   }
   if "index" in features:
     predictions["index"] = tf.squeeze(features["index"], axis=1)
   return predictions
-
-
-def _error_metrics(logits, lengths, labels, label_length, speech_labels: Sequence[str]) -> dict:
-  """Build the corpus WER and CER of greedy decoding as metrics."""
-  greedy_decoder = decoder.GreedyDecoder(speech_labels)
-
-  def count(logits, lengths, labels, label_lengths):
-    references = ["".join(speech_labels[i] for i in row[:n]) for row, n in zip(labels, label_lengths, strict=True)]
-    texts = [hypothesis.text for hypothesis in greedy_decoder.decode(logits, lengths)]
-    score = decoder.score(references, texts)
-    counts = [score.words.errors, score.words.reference_length, score.chars.errors, score.chars.reference_length]
-    return tf.constant(counts, tf.float32).numpy()
-
-  arguments = [logits, lengths, labels, tf.squeeze(label_length, axis=1)]
-  counts = tf.ensure_shape(tf.numpy_function(count, arguments, tf.float32), [4])
-  means, update = tf.compat.v1.metrics.mean_tensor(counts)
-  return {
-    _WER_KEY: (tf.math.divide_no_nan(means[0], means[1]), update),
-    _CER_KEY: (tf.math.divide_no_nan(means[2], means[3]), update),
-  }
 
 
 def make_train_op(loss: "tf.Tensor", learning_rate: float) -> "tf.Operation":
@@ -302,7 +224,7 @@ class _Run:
       if row is None and self._model_dir.ends_epoch(epoch):
         row = self._evaluate_cycle(epoch, {})
     threshold = speech_flags.wer_threshold(self._flags)
-    while row is None or not model_helpers.past_stop_threshold(threshold, row[_WER_KEY]):
+    while row is None or not model_helpers.past_stop_threshold(threshold, row[evaluation.WER_KEY]):
       if epoch >= num_epochs:
         return f"{epoch} epochs are done, --train_epochs={num_epochs}"
       # A cycle ends at a whole multiple, also after a run that stopped elsewhere.
@@ -311,30 +233,24 @@ class _Run:
       training_results = self._train_cycle(range(epoch, epoch + count))
       epoch += count
       row = self._evaluate_cycle(epoch, training_results)
-    return f"WER {row[_WER_KEY]:.4f} after epoch {epoch} is at or below the threshold {threshold:g}"
+    return f"WER {row[evaluation.WER_KEY]:.4f} after epoch {epoch} is at or below the threshold {threshold:g}"
 
-  def evaluate(self, name: str) -> dict:
-    """Score the newest checkpoint on the "eval" or the "test" set."""
+  def score_test_set(self) -> dict:
+    """Score the set of --test_data_dir, print that and --show_samples; return {} where there is none."""
+    if "test" not in self._sets:
+      return {}
+    results, texts = self._evaluate("test")
+    print(f"test: WER {results[evaluation.WER_KEY]:.4f}  CER {results[evaluation.CER_KEY]:.4f}", flush=True)
+    evaluation.print_samples(self._sets["test"].entries, texts, self._flags.show_samples)
+    return results
+
+  def _evaluate(self, name: str) -> tuple[dict, list[str]]:
+    """Transcribe and score the "eval" or the "test" set with the newest checkpoint."""
     chosen = self._sets[name]
     # One device predicts, with the batch that fits one device.
     input_fn = self._input_fn(chosen, self._device_batch_size, [range(len(chosen.entries))], 1)
     with _clear_errors(chosen):
-      return evaluate_model(self._estimator, chosen.speech_labels, chosen.entries, input_fn)
-
-  def has_test_set(self) -> bool:
-    """Tell whether --test_data_dir was given."""
-    return "test" in self._sets
-
-  def show_samples(self, count: int) -> None:
-    """Print what was said and what is heard in some utterances of the test set, from short to long."""
-    chosen = self._sets["test"]
-    order = sorted({number * len(chosen.entries) // count for number in range(count)})
-    with _clear_errors(chosen):
-      input_fn = self._input_fn(chosen, self._device_batch_size, [order], 1)
-      texts = transcribe_entries(self._estimator, chosen.speech_labels, input_fn)
-    for index in order:
-      entry = chosen.entries[index]
-      print(f"{entry.path}\n  said:  {entry.transcript}\n  heard: {texts[index]}", flush=True)
+      return evaluation.evaluate_model(self._estimator, chosen.speech_labels, chosen.entries, input_fn)
 
   def _train_cycle(self, epochs: Sequence[int]) -> dict:
     """Train the epochs of these numbers in one call; return mean loss and speed."""
@@ -366,13 +282,16 @@ class _Run:
   def _evaluate_cycle(self, epoch: int, training_results: Mapping[str, float]) -> dict:
     """Evaluate after a cycle, keep the row and print a line."""
     start = time.perf_counter()
-    row = {"epoch": epoch, **training_results, **self.evaluate("eval"), "eval_seconds": time.perf_counter() - start}
-    self._benchmark_logger.log_evaluation_result({key: row[key] for key in (_WER_KEY, _CER_KEY, "global_step")})
+    results, _ = self._evaluate("eval")
+    row = {"epoch": epoch, **training_results, **results, "eval_seconds": time.perf_counter() - start}
+    self._benchmark_logger.log_evaluation_result(
+      {key: row[key] for key in (evaluation.WER_KEY, evaluation.CER_KEY, "global_step")}
+    )
     self._model_dir.append_evaluation(row)
     line = f"epoch {epoch}/{self._flags.train_epochs}"
     if training_results:
       line += f"  loss {row['loss']:.3f}  {row['utterances_per_second']:.1f} utterances/s"
-    print(f"{line}  WER {row[_WER_KEY]:.4f}  CER {row[_CER_KEY]:.4f}", flush=True)
+    print(f"{line}  WER {row[evaluation.WER_KEY]:.4f}  CER {row[evaluation.CER_KEY]:.4f}", flush=True)
     return row
 
   def _variable_shapes(self) -> dict[str, list[int]]:
@@ -421,13 +340,7 @@ def run_deep_speech(flags_obj: flags.FlagValues, devices: Sequence[str] | None =
       "deep_speech", flags_obj.train_data_dir, speech_flags.flag_values(flags_obj), flags_obj.benchmark_test_id
     )
     print(f"stopped: {run.train_until_done()}", flush=True)
-    if not run.has_test_set():
-      return {}
-    results = run.evaluate("test")
-    print(f"test: WER {results[_WER_KEY]:.4f}  CER {results[_CER_KEY]:.4f}", flush=True)
-    if flags_obj.show_samples:
-      run.show_samples(flags_obj.show_samples)
-    return results
+    return run.score_test_set()
 
 
 def main(_: list[str]) -> None:

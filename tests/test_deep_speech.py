@@ -48,23 +48,6 @@ def bind_input_fn(flags_obj, orders, num_replicas=1):
   return chosen, lambda: speech_dataset.input_fn(flags_obj.batch_size, chosen, orders, num_replicas)
 
 
-def test_evaluate_mode_agrees_with_predict_mode(tones_dir, tmp_path):
-  flags_obj = runs.parse(*runs.arguments(tones_dir, str(tmp_path), "--learning_rate=0.01"))
-  estimator = make_estimator(flags_obj)
-  estimator.train(bind_input_fn(flags_obj, [range(22)] * 3)[1])
-  chosen, input_fn = bind_input_fn(flags_obj, [range(22)])
-  metrics = estimator.evaluate(input_fn)
-  results = deep_speech.evaluate_model(estimator, chosen.speech_labels, chosen.entries, input_fn)
-  assert set(results) == {"WER", "CER", "mean_WER", "mean_CER", "global_step"}
-  assert results["global_step"] == metrics["global_step"] == 9
-  assert metrics["WER"] == pytest.approx(results["WER"], rel=1e-5)
-  assert metrics["CER"] == pytest.approx(results["CER"], rel=1e-5)
-  assert 0 < metrics["loss"] < 1000
-  # Batches in another order, entries paired by their index all the same.
-  backwards = bind_input_fn(flags_obj, [list(reversed(range(22)))])[1]
-  assert deep_speech.evaluate_model(estimator, chosen.speech_labels, chosen.entries, backwards) == results
-
-
 def test_predictions_are_consistent(tones_dir, tmp_path):
   flags_obj = runs.parse(*runs.arguments(tones_dir, str(tmp_path)))
   estimator = make_estimator(flags_obj)

@@ -1,0 +1,80 @@
+"""Holds the evaluation of a trained network against the Estimator's own, and against the texts themselves."""
+
+import numpy as np
+import pytest
+import runs
+
+import decoder
+import deep_speech
+from data import dataset as speech_dataset
+from official_utils.lazy import tf
+from official_utils.misc.errors import UserError
+from training import evaluation
+
+
+@pytest.fixture(scope="module")
+def trained(tones_dir, tmp_path_factory):
+  """Train a little; return the estimator, the data and what binds an input_fn to an order of it."""
+  model_dir = str(tmp_path_factory.mktemp("model"))
+  flags_obj = runs.parse(*runs.arguments(tones_dir, model_dir, "--learning_rate=0.01"))
+  chosen = deep_speech.generate_dataset(flags_obj.train_data_dir, flags_obj)
+  estimator = deep_speech.make_estimator(flags_obj, chosen.speech_labels, ["/cpu:0"])
+
+  def bind(orders):
+    return lambda: speech_dataset.input_fn(8, chosen, orders)
+
+  estimator.train(bind([range(22)] * 3))
+  return estimator, chosen, bind
+
+
+def test_agrees_with_the_estimators_evaluate(trained):
+  estimator, chosen, bind = trained
+  metrics = estimator.evaluate(bind([range(22)]))
+  results, texts = evaluation.evaluate_model(estimator, chosen.speech_labels, chosen.entries, bind([range(22)]))
+  assert set(results) == {"WER", "CER", "mean_WER", "mean_CER", "global_step"}
+  assert results["global_step"] == metrics["global_step"] == 9
+  assert metrics["WER"] == pytest.approx(results["WER"], rel=1e-5)
+  assert metrics["CER"] == pytest.approx(results["CER"], rel=1e-5)
+  assert 0 < metrics["loss"] < 1000
+  # Batches in another order, entries paired by their index all the same.
+  backwards = bind([list(reversed(range(22)))])
+  assert evaluation.evaluate_model(estimator, chosen.speech_labels, chosen.entries, backwards) == (results, texts)
+
+
+def test_texts_are_those_of_the_log_probabilities(trained):
+  estimator, chosen, bind = trained
+  greedy = decoder.GreedyDecoder(chosen.speech_labels)
+  expected = [
+    greedy.decode(each["log_probs"][np.newaxis], [each["length"]])[0].text
+    for each in estimator.predict(bind([range(22)]))
+  ]
+  assert len(set(expected)) > 1
+  texts = evaluation.transcribe_entries(estimator, chosen.speech_labels, bind([range(22)]))
+  assert [texts[index] for index in range(22)] == expected
+
+
+def test_refuses_to_score_half_a_set(trained):
+  estimator, chosen, bind = trained
+  with pytest.raises(RuntimeError, match="5 of 22"):
+    evaluation.evaluate_model(estimator, chosen.speech_labels, chosen.entries, bind([range(5)]))
+
+
+def test_says_that_a_network_has_come_to_nan(trained):
+  estimator, chosen, bind = trained
+  batch, labels = next(speech_dataset.generate_batches(4, chosen, [range(4)]))
+  batch["features"][2] = np.nan
+
+  def input_fn():
+    return tf.data.Dataset.from_tensors((batch, labels))
+
+  with pytest.raises(UserError, match="NaN.*--learning_rate"):
+    evaluation.transcribe_entries(estimator, chosen.speech_labels, input_fn)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(0, []), (1, [0]), (3, [0, 1, 3]), (9, [0, 1, 2, 3, 4])])
+def test_prints_samples_from_short_to_long(tones_dir, count, expected, capsys):
+  flags_obj = runs.parse(*runs.arguments(tones_dir, "nowhere"))
+  entries = deep_speech.generate_dataset(f"{tones_dir}/test.tsv", flags_obj).entries
+  evaluation.print_samples(entries, [f"text {index}" for index in range(5)], count)
+  lines = [f"{entries[i].path}\n  said:  {entries[i].transcript}\n  heard: text {i}\n" for i in expected]
+  assert capsys.readouterr().out == "".join(lines)
