@@ -60,5 +60,6 @@ def conv_layer(inputs: "tf.Tensor", lengths: "tf.Tensor", spec: ConvSpec, name: 
     shape = [*spec.kernel_size, inputs.shape[3], spec.filters]
     kernel = tf.compat.v1.get_variable("kernel", shape, inputs.dtype)
   pads = [[0, 0], [spec.padding[0]] * 2, [spec.padding[1]] * 2, [0, 0]]
-  outputs = tf.nn.conv2d(inputs, kernel, strides=[1, *spec.strides, 1], padding=pads)
+  # Padded here and not by the convolution: with padding of its own, oneDNN leaves the gradients to slower kernels.
+  outputs = tf.nn.conv2d(tf.pad(inputs, pads), kernel, strides=[1, *spec.strides, 1], padding="VALID")
   return outputs, output_size(lengths, spec)
