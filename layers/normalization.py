@@ -1,5 +1,7 @@
 """Batch normalisation whose statistics count real frames only."""
 
+import math
+
 from official_utils.lazy import tf
 
 # The original's settings.
@@ -59,8 +61,8 @@ def batch_norm(
   if inputs.shape.rank == 4 and mask is None:
     outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(inputs, gamma, beta, epsilon=EPSILON)
   else:
-    mean, variance, count = masked_moments(inputs, mask)
-    outputs = _normalize(inputs, mean, variance, gamma, beta, mask)
+    count = _count_frames(inputs, mask)
+    outputs, mean, variance = _batch_statistics_norm(inputs, gamma, beta, mask, count)
     if inputs.shape.rank == 4:
       variance *= count / tf.maximum(count - 1, 1)
   for average, value in ((moving_mean, mean), (moving_variance, variance)):
@@ -69,31 +71,59 @@ def batch_norm(
   return outputs, lengths
 
 
-def masked_moments(
-  inputs: "tf.Tensor", mask: "tf.Tensor | None" = None
-) -> tuple["tf.Tensor", "tf.Tensor", "tf.Tensor"]:
-  """Compute each channel's mean and variance over the frames that the mask marks.
+def _count_frames(inputs, mask):
+  """Count what each channel's statistics are taken over."""
+  size = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], inputs.dtype)
+  # The mask has fewer entries than the inputs have frames: each stands for a whole row of bins.
+  return size if mask is None else tf.reduce_sum(mask) * size / tf.cast(tf.size(mask), inputs.dtype)
 
-  Args:
-    inputs: [..., channels].
-    mask: 1 or 0, broadcastable to the inputs, or None.
+
+def _batch_statistics_norm(inputs, gamma, beta, mask, count):
+  """Normalise with the batch's own statistics; its gradient needs one tensor of the inputs' size, and few passes.
 
   Returns:
-    Mean [channels], variance [channels] (around that mean, divided by the count), and the count, a scalar.
+    Outputs, mean [channels], and variance [channels] (around that mean, divided by the count). No gradient comes in
+    through mean and variance: they are for the moving averages.
   """
-  axes = list(range(inputs.shape.rank - 1))
-  size = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], inputs.dtype)
+
+  def forward(inputs, gamma, beta):
+    mean = _sum_frames(inputs, mask) / count
+    centred = inputs - mean if mask is None else (inputs - mean) * mask
+    variance = _sum_products(centred, centred) / count
+    rate = tf.math.rsqrt(variance + EPSILON)
+    outputs = centred * (gamma * rate) + (beta if mask is None else mask * beta)
+
+    def backward(d_outputs, *_):
+      d_beta = _sum_frames(d_outputs, mask)
+      d_gamma = _sum_products(d_outputs, centred) * rate
+      d_inputs = (d_outputs - centred * (rate * d_gamma / count) - d_beta / count) * (gamma * rate)
+      return d_inputs if mask is None else d_inputs * mask, d_gamma, d_beta
+
+    return (outputs, mean, variance), backward
+
+  return tf.custom_gradient(forward)(inputs, tf.convert_to_tensor(gamma), tf.convert_to_tensor(beta))
+
+
+def _sum_frames(values, mask):
+  """Add up each channel over the frames that the mask marks."""
   if mask is None:
-    mean = tf.reduce_mean(inputs, axes)
-    return mean, tf.reduce_mean(tf.math.squared_difference(inputs, mean), axes), size
-  # The mask has fewer entries than the inputs have frames: each stands for a whole row of bins.
-  count = tf.reduce_sum(mask) * size / tf.cast(tf.size(mask), inputs.dtype)
-  mean = tf.reduce_sum(inputs * mask, axes) / count
-  return mean, tf.reduce_sum(tf.math.squared_difference(inputs, mean) * mask, axes) / count, count
+    return tf.reduce_sum(values, list(range(values.shape.rank - 1)))
+  # As a product of matrices nothing of the values' size is written.
+  rows = tf.reshape(values, [-1, math.prod(values.shape[2:])])
+  return tf.reduce_sum(tf.reshape(tf.matmul(tf.reshape(mask, [1, -1]), rows), [-1, values.shape[-1]]), axis=0)
+
+
+def _sum_products(left, right):
+  """Add up each channel of the product."""
+  if left.shape.rank == 3:
+    return tf.reduce_sum(left * right, [0, 1])
+  # Images have few channels: all pairs of them cost less than writing the product.
+  rows = [tf.reshape(values, [-1, values.shape[-1]]) for values in (left, right)]
+  return tf.linalg.diag_part(tf.matmul(*rows, transpose_a=True))
 
 
 def _normalize(inputs, mean, variance, gamma, beta, mask):
-  """Shift and scale each channel, and set what the mask leaves out to zero."""
+  """Shift and scale each channel by given statistics, and set what the mask leaves out to zero."""
   outputs = (inputs - mean) * (gamma * tf.math.rsqrt(variance + EPSILON)) + beta
   return outputs if mask is None else outputs * mask
 

@@ -52,3 +52,28 @@ def test_inference_uses_the_moving_averages():
   outputs, averages = run(inputs, None, training=False)
   np.testing.assert_allclose(outputs, inputs / np.sqrt(1 + normalization.EPSILON), atol=1e-12)
   np.testing.assert_array_equal(averages, [np.zeros(4), np.ones(4)])
+
+
+# Images without a mask go through TensorFlow's own kernel.
+@pytest.mark.parametrize(("shape", "is_masked"), [([3, 7, 4], True), ([3, 7, 6, 4], True), ([3, 7, 4], False)])
+def test_gradients_equal_automatic_differentiation(shape, is_masked):
+  rng = np.random.default_rng(4)
+  inputs, weights = rng.normal(3, 2, shape), rng.normal(size=shape)
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    inputs = tf.constant(inputs)
+    mask = convolution.sequence_mask(LENGTHS, 7, tf.float64, len(shape)) if is_masked else None
+    outputs, _ = normalization.batch_norm(inputs, None, True, "bn", mask)
+    variables = tf.compat.v1.trainable_variables()
+    real = tf.ones_like(inputs) * (1.0 if mask is None else mask)
+    axes = list(range(len(shape) - 1))
+    mean = tf.reduce_sum(inputs * real, axes) / tf.reduce_sum(real, axes)
+    variance = tf.reduce_sum((inputs - mean) ** 2 * real, axes) / tf.reduce_sum(real, axes)
+    gamma, beta = variables
+    expected = ((inputs - mean) / tf.sqrt(variance + normalization.EPSILON) * gamma + beta) * real
+    session.run(tf.compat.v1.global_variables_initializer())
+    for variable in variables:
+      variable.load(rng.normal(size=4), session)
+    pairs = [tf.gradients(tf.reduce_sum(each * weights), [inputs, *variables]) for each in (outputs, expected)]
+    ours, plain = session.run([[outputs, *pairs[0]], [expected, *pairs[1]]])
+  for our, other in zip(ours, plain, strict=True):
+    np.testing.assert_allclose(our, other, atol=1e-10)
