@@ -10,7 +10,7 @@ import contextlib
 import errno
 import inspect
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from absl import flags
@@ -24,7 +24,8 @@ class Corpus(NamedTuple):
   """What can be fetched.
 
   Both functions are given the flags that they have parameters for, by name: `data_dir`, `splits` (those of train, dev
-  and test that are asked for), and any other flag of this program. A flag that neither takes is refused.
+  and test that are asked for), `options` (the flags that utterances.Options has), and any other flag of this program. A
+  flag that neither takes is refused.
 
   Attributes:
     download: brings audio and transcripts to the disk.
@@ -37,7 +38,7 @@ class Corpus(NamedTuple):
   training_flags: str = ""
 
 
-SPLITS = ("train", "dev", "test")
+SPLITS = utterances.SPLITS
 SMALL_NETWORK = "--rnn_hidden_layers=2 --rnn_hidden_size=128 --batch_size=8 --learning_rate=0.002"
 CORPORA = {
   "librispeech": Corpus(librispeech.download_librispeech, librispeech.prepare_librispeech, "--num_gpus=-1"),
@@ -145,6 +146,8 @@ def check_flags(flags_obj: flags.FlagValues) -> None:
     taken |= inspect.signature(function).parameters.keys()
   if "splits" in taken:
     taken |= {f"{split}_only" for split in SPLITS}
+  if "options" in taken:
+    taken |= set(utterances.Options._fields)
   for own in flags_core.own_flags(flags_obj).values():
     for flag in own:
       if flag.present and flag.name not in taken:
@@ -155,6 +158,7 @@ def main(_: list[str]) -> None:
   """Fetch the corpus and say how to train on it."""
   flags_obj = flags.FLAGS
   values = flags_obj.flag_values_dict() | {"splits": chosen_splits(flags_obj)}
+  values["options"] = utterances.Options(**{name: values[name] for name in utterances.Options._fields})
   check_flags(flags_obj)
   corpus = CORPORA[flags_obj.corpus]
   try:
@@ -166,13 +170,25 @@ def main(_: list[str]) -> None:
   print("Manifests:")
   for path in dict.fromkeys(manifests.values()):
     print(f"  {path}")
-  print(training_hint(corpus, manifests))
+  limits = [f"--{name}" for name in ("subsets", *(f"{split}_only" for split in SPLITS)) if values[name]]
+  print(training_hint(corpus, manifests, limits))
 
 
-def training_hint(corpus: Corpus, manifests: dict[str, str]) -> str:
-  """Say how to train on what was fetched."""
-  if not manifests.keys() >= {"train", "dev"}:
-    return "Training takes a train and a dev manifest: without --subsets and --*_only, both are made."
+def training_hint(corpus: Corpus, manifests: dict[str, str], limits: Sequence[str] = ()) -> str:
+  """Say how to train on what was fetched.
+
+  Args:
+    corpus: what was fetched.
+    manifests: those that were written, by name.
+    limits: the flags given that leave a part of the corpus out.
+  """
+  missing = [split for split in ("train", "dev") if split not in manifests]
+  if missing:
+    if limits:
+      remedy = f"without {' and '.join(limits)}, all sets of the corpus are made"
+    else:
+      remedy = "`python data/manifest.py split` makes both of one manifest"
+    return f"Training takes a train and a dev manifest, and there is no {' and no '.join(missing)} set; {remedy}."
   names = {"train": "train_data_dir", "dev": "eval_data_dir", "test": "test_data_dir"}
   arguments = [f"--{flag}={shlex.quote(manifests[name])}" for name, flag in names.items() if name in manifests]
   return f"Train on it with\n  python deep_speech.py {' '.join(arguments)} {corpus.training_flags}".rstrip()
@@ -200,7 +216,10 @@ def _sole_use(data_dir: str) -> Iterator[None]:
 
 
 def _explain(error: OSError, data_dir: str) -> UserError:
-  """Put what the system said of the disk into one line."""
+  """Put what the system said of a file or the disk into one line."""
+  place = os.path.realpath(str(error.filename or data_dir))
+  if os.path.commonpath([place, os.path.realpath(data_dir)]) != os.path.realpath(data_dir):
+    return UserError(f"{error.filename}: {error.strerror}; mend it, or take it out of --source")
   where = f" ({error.filename})" if error.filename else ""
   if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
     remedy = "make room and run the same command again, which goes on from here, or give another folder"

@@ -9,9 +9,11 @@ if __name__ == "__main__":
 import argparse
 import collections
 import csv
+import itertools
 import json
 import math
 import re
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, NamedTuple, NoReturn
 
@@ -24,6 +26,7 @@ COLUMNS = ("wav_filename", "wav_filesize", "transcript")
 # Sizes are those of 16-bit mono WAV files at this rate, with a header of this many bytes.
 SIZE_RATE = 16000
 HEADER_BYTES = 44
+VOCABULARY_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "vocabulary.txt")
 REMEDY = "`python data/download.py` makes manifests (`--corpus=tones` without any download)"
 
 
@@ -158,9 +161,7 @@ def _lines_not_blank(file: IO[str]) -> Iterator[tuple[int, str]]:
 
 def _lines_below_header(file: IO[str]) -> Iterator[tuple[int, str]]:
   """Yield the lines but the first."""
-  lines = _lines(file)
-  next(lines)
-  return lines
+  return itertools.islice(_lines(file), 1, None)
 
 
 def _comma_separated_rows(file: IO[str]) -> Iterator[tuple[int, list[str] | csv.Error]]:
@@ -245,9 +246,7 @@ def _unquote(field: str) -> str:
 
 def _quote(field: str) -> str:
   """Quote a field if reading it back would otherwise change it."""
-  if _unquote(field) == field:
-    return field
-  return '"' + field.replace('"', '""') + '"'
+  return field if _unquote(field) == field else '"' + field.replace('"', '""') + '"'
 
 
 def _wrong_count(count: int, row: str, remedy: str) -> _RowError:
@@ -295,8 +294,7 @@ def stats(options: argparse.Namespace) -> None:
 
 def merge(options: argparse.Namespace) -> None:
   """Write one manifest of several, sorted by length; a row that stands in two of them is taken once."""
-  merged: dict[str, tuple[str, int, Entry]] = {}
-  num_rows = 0
+  merged, num_rows = {}, 0
   for path in options.manifests:
     for line, entry in _measured(list(read_numbered(path)), options):
       num_rows += 1
@@ -332,7 +330,7 @@ def split(options: argparse.Namespace) -> None:
   """Write the manifests train.tsv, dev.tsv and test.tsv of parts of one, drawn by chance."""
   (path,) = options.manifests
   shares = {"dev": options.dev, "test": options.test}
-  if min(shares.values()) < 0 or sum(shares.values()) >= 1:
+  if not (min(shares.values()) >= 0 and sum(shares.values()) < 1):
     raise UserError(f"--dev={options.dev:g} and --test={options.test:g} leave no training set; give smaller shares")
   outputs = {part: os.path.join(options.output_dir, f"{part}.tsv") for part in ("train", *shares)}
   for output in outputs.values():
@@ -344,8 +342,14 @@ def split(options: argparse.Namespace) -> None:
     if speaker is None:
       raise UserError(f"{path}, line {line}: no speaker can be told from {entry.path}; split without --by_speaker")
     groups[speaker].append(entry)
-  for part, entries in manifest_tools.draw_parts(groups, shares, options.seed).items():
-    if entries or part == "train":
+  parts = manifest_tools.draw_parts(groups, shares, options.seed)
+  if not parts["train"]:
+    raise UserError(f"{path}: --dev={options.dev:g} and --test={options.test:g} leave no training set; give more rows")
+  for output in filter(os.path.exists, outputs.values()):
+    # The parts of an earlier run share utterances with those of this one.
+    os.remove(output)
+  for part, entries in parts.items():
+    if entries:
       _write(outputs[part], sorted(entries, key=lambda entry: (entry.size, entry.path)), f"{part} set")
 
 
@@ -358,11 +362,7 @@ def _measured(rows: list[tuple[int, Entry]], options: argparse.Namespace) -> lis
   """Put the sizes right from the audio files, if asked to."""
   if not options.measure:
     return rows
-  lengths = manifest_tools.measure([entry.path for _, entry in rows])
-  for error in lengths:
-    if isinstance(error, UserError):
-      raise error
-  sizes = map(duration_to_size, lengths)
+  sizes = map(duration_to_size, manifest_tools.measure([entry.path for _, entry in rows]))
   return [(line, entry._replace(size=size)) for (line, entry), size in zip(rows, sizes, strict=True)]
 
 
@@ -406,9 +406,7 @@ def _make_parser() -> argparse.ArgumentParser:
     return add_flag
 
   add_flag = add_command("check", check)
-  add_flag(
-    "--vocabulary_file", os.path.join(os.path.dirname(os.path.abspath(__file__)), "vocabulary.txt"), "the alphabet"
-  )
+  add_flag("--vocabulary_file", VOCABULARY_FILE, "the alphabet")
   add_flag("--sample_rate", 16000, "samples a second that the audio should have; 0 for any")
   add_flag("--channels", 1, "channels that the audio should have; 0 for any")
   add_flag("--min_duration", 0.1, "the shortest utterance in seconds")
@@ -446,4 +444,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+  # A reader that has seen enough, as `head` has, ends the command without a word.
+  signal.signal(signal.SIGPIPE, signal.SIG_DFL)
   sys.exit(main())

@@ -1,6 +1,7 @@
 """Looks for faults in utterances, describes them, and measures their audio."""
 
 import collections
+import contextlib
 import hashlib
 import math
 import os
@@ -10,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from data import audio
-from data.corpora.fetch import progress_bar
 from data.featurizer import AudioFeaturizer, normalize_text, steps_needed
 from official_utils.misc.errors import UserError
 from official_utils.misc.parallel import available_cpus, ordered_map
+from official_utils.misc.progress_bar import progress_bar
 
 # Samples of one read: a recording of any length takes no more memory than that.
 BLOCK = 1 << 18
@@ -125,8 +126,9 @@ def find_faults(rows: Sequence[Row], expected: Expected) -> Iterator[Fault]:
 def in_parallel(function: Callable, items: Sequence, task: str) -> Iterator:
   """Yield `function(item)` for each item in order, computed in threads, with a progress bar on stderr."""
   num_threads = available_cpus()
-  with progress_bar(task, len(items), unit=" files") as bar:
-    for result in ordered_map(function, items, num_threads, 8 * num_threads):
+  results = ordered_map(function, items, num_threads, 8 * num_threads)
+  with contextlib.closing(results), progress_bar(task, len(items), unit=" files") as bar:
+    for result in results:
       bar.update()
       yield result
 
@@ -230,16 +232,9 @@ def _transcript_faults(row: Row, expected: Expected) -> list[tuple[str, str]]:
   return [("unknown characters", f"{unknown!r} in {row.transcript!r} are not in the vocabulary")] if unknown else []
 
 
-def measure(paths: Sequence[str]) -> list[float | UserError]:
-  """Tell the length of each audio file in seconds, or why it cannot be told, in parallel with a progress bar."""
-
-  def duration(path: str) -> float | UserError:
-    try:
-      return audio.audio_duration(path)
-    except UserError as error:
-      return error
-
-  return list(in_parallel(duration, paths, "measuring"))
+def measure(paths: Sequence[str]) -> list[float]:
+  """Tell the length of each audio file in seconds, in parallel with a progress bar."""
+  return list(in_parallel(audio.audio_duration, paths, "measuring"))
 
 
 def draw_parts(groups: dict[str, list], shares: dict[str, float], seed: int) -> dict[str, list]:
@@ -259,7 +254,9 @@ def draw_parts(groups: dict[str, list], shares: dict[str, float], seed: int) -> 
   parts: dict[str, list] = {"train": []}
   for part, share in shares.items():
     parts[part] = []
-    while names and len(parts[part]) < round(share * num_utterances):
+    # Of a handful of utterances, too, a part that is asked for gets one.
+    wanted = max(1, round(share * num_utterances)) if share else 0
+    while names and len(parts[part]) < wanted:
       parts[part] += groups[names.pop()]
   parts["train"] = [utterance for name in names for utterance in groups[name]]
   return parts

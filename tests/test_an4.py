@@ -69,6 +69,21 @@ def test_makes_wav_files_of_both_orders_of_bytes(order, tmp_path):
       assert heard.tolist() == samples[os.path.basename(entry.path).removesuffix(".wav")].tolist()
 
 
+def test_makes_wav_files_anew_when_their_recordings_change(tmp_path):
+  make_corpus(tmp_path / "mine")
+  manifests = an4.prepare_an4(str(tmp_path / "data"), str(tmp_path / "mine"), ["test"])
+  copy = read_manifest(manifests["test"])[0].path
+  recordings.write_text(f"{copy}.1.part", "what a killed process leaves")
+  before = os.stat(copy).st_ino
+  an4.prepare_an4(str(tmp_path / "data"), str(tmp_path / "mine"), ["test"])
+  assert os.stat(copy).st_ino == before
+  assert os.listdir(os.path.dirname(copy)) == [os.path.basename(copy)]
+  raw = tmp_path / "mine" / "an4" / "wav" / "an4test_clstk" / "fcaw" / "an406-fcaw-b.raw"
+  raw.write_bytes(raw.read_bytes()[:1000])
+  manifests = an4.prepare_an4(str(tmp_path / "data"), str(tmp_path / "mine"), ["test"])
+  assert read_manifest(manifests["test"])[0].size == 1044
+
+
 def test_takes_an_archive_and_other_forms_of_audio(tmp_path):
   samples = make_corpus(tmp_path / "mine")
   name = "an406-fcaw-b"

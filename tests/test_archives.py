@@ -200,6 +200,34 @@ def test_refuses_what_is_no_archive(tmp_path):
   refuse(tmp_path, b"<html>Please log in</html>" * 100, "is damaged or cut short")
 
 
+def with_number(content: bytes, magic: bytes, offset: int, number: int, size: int) -> bytes:
+  """Put a number behind the last place where some bytes of a zip archive stand."""
+  at = content.rindex(magic) + offset
+  return content[:at] + number.to_bytes(size, "little") + content[at + size :]
+
+
+CENTRAL, END = b"PK\x01\x02", b"PK\x05\x06"
+
+
+@pytest.mark.parametrize(
+  ("content", "words"),
+  [
+    (with_number(make_zip(CONTENTS), END, 16, 2**32 - 2, 4), "is damaged or cut short"),
+    (with_number(make_zip(CONTENTS), CENTRAL, 42, 2**32 - 2, 4), "is damaged or cut short"),
+    (with_number(make_zip(CONTENTS), CENTRAL, 10, 9, 2), "cannot be unpacked here .*; unpack it with another program"),
+    (with_number(make_zip(CONTENTS), CENTRAL, 6, 200, 2), "cannot be unpacked here .*; unpack it with another program"),
+    (make_tar_with(name="x" * 300), "holds a name that is too long, 'x+'"),
+    (
+      make_tar_with(pax_headers={"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "x"}),
+      "is damaged or cut short",
+    ),
+  ],
+  ids=["no directory", "no member", "unknown compression", "unknown version", "long name", "sparse without a map"],
+)
+def test_refuses_numbers_and_names_that_make_no_sense(content, words, tmp_path):
+  refuse(tmp_path, content, words)
+
+
 # Kills itself with -9 at the given change of the file system, before it happens.
 KILLED = """
 import os, signal, sys

@@ -8,6 +8,7 @@ import recordings
 import soundfile
 
 from data.corpora import common_voice
+from data.corpora.utterances import Options
 from data.manifest import read_manifest, size_to_duration
 from official_utils.misc.errors import UserError
 
@@ -46,6 +47,16 @@ def test_takes_the_tables_as_they_are(release, tmp_path, capsys):
   assert "common_voice_en_6.mp3" in err
 
 
+def test_takes_any_line_end_and_any_order_of_columns(release, tmp_path):
+  rows = "sentence\tpath\r\nOne\rtwo\tcommon_voice_en_3.mp3\r\n"
+  recordings.write_text(os.path.join(release, "dev.tsv"), rows)
+  manifests = common_voice.prepare_common_voice(str(tmp_path / "data"), release, ["dev"])
+  assert recordings.transcripts(manifests) == {"dev": {"common_voice_en_3.mp3": "one two"}}
+  recordings.write_text(os.path.join(release, "dev.tsv"), rows + "Three\n")
+  with pytest.raises(UserError, match=r"dev\.tsv, line 3: the row ends before its path and sentence"):
+    common_voice.prepare_common_voice(str(tmp_path / "data"), release, ["dev"])
+
+
 def test_takes_an_archive_or_a_folder_above_and_writes_wav(release, tmp_path):
   archive = tmp_path / "cv.tar.gz"
   with tarfile.open(archive, "w:gz") as tar:
@@ -53,7 +64,7 @@ def test_takes_an_archive_or_a_folder_above_and_writes_wav(release, tmp_path):
   data_dir = str(tmp_path / "data")
   expected = recordings.transcripts(common_voice.prepare_common_voice(data_dir, os.path.dirname(release), ["dev"]))
   assert recordings.transcripts(common_voice.prepare_common_voice(data_dir, str(archive), ["dev"])) == expected
-  manifests = common_voice.prepare_common_voice(data_dir, None, ["train"], to_wav=True)
+  manifests = common_voice.prepare_common_voice(data_dir, None, ["train"], Options(to_wav=True))
   for entry in read_manifest(manifests["train"]):
     assert soundfile.info(entry.path).samplerate == 16000
     assert os.path.getsize(entry.path) == entry.size
@@ -71,7 +82,8 @@ def test_names_what_is_wrong(release, tmp_path):
   os.remove(tmp_path / "common_voice" / "dev.tsv")
   with pytest.raises(UserError, match=r"dev\.tsv: cannot read"):
     common_voice.prepare_common_voice(str(tmp_path / "data"), release)
-  for content, words in (("a\tb\n1\t2\n", "expected columns path and sentence"), (HEADER + "c\tx.mp3\n", "line 2")):
+  wrong_columns, cut_off = "a\tb\n1\t2\n", HEADER + "\nc\tx.mp3\n"
+  for content, words in ((wrong_columns, "expected columns path and sentence"), (cut_off, "line 3: the row ends")):
     recordings.write_text(tmp_path / "common_voice" / "dev.tsv", content)
     with pytest.raises(UserError, match=words):
       common_voice.prepare_common_voice(str(tmp_path / "data"), release, ["dev"])

@@ -8,10 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from absl import flags
-from archive_server import make_subset, make_tar, publish, serve
+import recordings
 
-import speech_flags
 from data import download
 from data.manifest import read_manifest
 
@@ -50,6 +48,7 @@ def test_makes_one_split_only(split, tmp_path):
     (["--subsets=dev-clean", "--train_only"], r"dev-clean has no train set; leave out --train_only"),
     (["--max_duration=0"], r"--max_duration=0 leaves nothing"),
     (["--corpus=tones", "--mirror=official"], r"--mirror means nothing to --corpus=tones; leave it out"),
+    (["--corpus=tones", "--digits=spell"], r"--digits means nothing to --corpus=tones"),
     (["--seed=1"], r"--seed means nothing to --corpus=librispeech"),
     (["--corpus=mini_librispeech", "--test_only"], r"has no test set"),
     (["--corpus=nothing"], r"--corpus=nothing.*tones"),
@@ -67,28 +66,38 @@ def test_names_a_mistake_in_one_line(arguments, words, tmp_path):
   assert re.search(words, done.stderr)
 
 
-def test_librispeech_is_the_default_and_then_deep_speech_has_what_it_looks_for(tmp_path, monkeypatch):
-  monkeypatch.setenv("no_proxy", "*")
-  subsets = {name: make_tar(make_subset(name, 1, 1)) for name in ("train-clean-100", "train-clean-360", "dev-clean")}
-  with serve(publish(subsets)) as served:
-    arguments = [f"--mirror={served.url}", f"--subsets={','.join(subsets)}", "--data_dir=here"]
-    done = run(tmp_path, *arguments)
-    assert done.returncode == 0, done.stderr
-    defaults = flags.FlagValues()
-    speech_flags.define_deep_speech_flags(defaults)
-    train, dev = (
-      os.path.join("here", os.path.basename(defaults[name].default)) for name in ("train_data_dir", "eval_data_dir")
-    )
-    assert len(read_manifest(str(tmp_path / train))) == 8
-    assert len(read_manifest(str(tmp_path / dev))) == 4
-    hint = f"  python deep_speech.py --train_data_dir={train} --eval_data_dir={dev} --num_gpus=-1"
-    assert done.stdout.splitlines()[-1] == hint
-    assert "fetching dev-clean.tar.gz: 100%" in done.stderr
-    served.log.clear()
-    again = run(tmp_path, *arguments)
-    assert (again.returncode, again.stderr, served.log) == (0, "", [])
-    assert "dev-clean: is already in here/dev-clean" in again.stdout
-    assert again.stdout.splitlines()[-1] == hint
+def test_prepares_a_folder_as_the_flags_say_and_says_what_is_missing(tmp_path):
+  for number, text in enumerate(["Yes", "No. 7"]):
+    recordings.write(tmp_path / "mine" / "train" / f"{number}.flac", 0.5)
+    recordings.write_text(tmp_path / "mine" / "train" / f"{number}.txt", text)
+  arguments = ["--corpus=folder", "--source=mine", "--data_dir=.", "--digits=spell", "--to_wav"]
+  needed = "Training takes a train and a dev manifest, and there is no"
+  done = run(tmp_path, *arguments)
+  assert done.returncode == 0, done.stderr
+  assert recordings.transcripts({"train": str(tmp_path / "folder" / "train.tsv")}) == {
+    "train": {"0.wav": "yes", "1.wav": "no seven"}
+  }
+  # No flag has left anything out.
+  assert (
+    done.stdout.splitlines()[-1] == f"{needed} dev set; `python data/manifest.py split` makes both of one manifest."
+  )
+  done = run(tmp_path, *arguments, "--train_only")
+  assert done.stdout.splitlines()[-1] == f"{needed} dev set; without --train_only, all sets of the corpus are made."
+  done = run(tmp_path, *arguments, "--dev_only")
+  assert (done.returncode, done.stderr.splitlines()[-1]) == (
+    1,
+    "error: ./folder: no utterance is left for a dev set; transcripts: 0; changed: none; left out: none",
+  )
+
+
+def test_an_error_of_a_file_elsewhere_does_not_blame_the_data_dir(tmp_path):
+  (tmp_path / "mine").mkdir()
+  (tmp_path / "mine" / "a.tgz").symlink_to("nowhere")
+  done = run(tmp_path, "--corpus=voxforge", "--source=mine", "--data_dir=here")
+  assert (done.returncode, done.stderr) == (
+    1,
+    "error: mine/a.tgz: No such file or directory; mend it, or take it out of --source\n",
+  )
 
 
 def test_lets_no_other_download_into_the_folder(tmp_path):

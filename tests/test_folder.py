@@ -7,6 +7,7 @@ import pytest
 import recordings
 
 from data.corpora import folder
+from data.corpora.utterances import Options
 from data.manifest import read_manifest
 from official_utils.misc.errors import UserError
 
@@ -29,7 +30,7 @@ def make_tree(root) -> None:
 
 def test_takes_audio_with_a_transcript_beside_it(tmp_path, capsys):
   make_tree(tmp_path / "mine")
-  manifests = folder.prepare_folder(str(tmp_path / "data"), str(tmp_path / "mine"), digits="spell")
+  manifests = folder.prepare_folder(str(tmp_path / "data"), str(tmp_path / "mine"), options=Options(digits="spell"))
   assert merged(manifests) == {
     "a.wav": "hello world",
     "c.flac": "see",
@@ -86,6 +87,9 @@ def test_other_folders_are_divided_the_same_each_time(tmp_path):
     ("list.csv", "id,path,text", '1,{path},"Yes, no"'),
     ("list.tsv", "wav_filename\twav_filesize\ttranscript", "{path}\t10\tYes, no"),
     ("list.csv", "File|Sentence", "{path}|Yes, no"),
+    ("list.csv", "path|text", '{path}|"Yes," no'),
+    ("list.tsv", "path\ttext", '{path}\t"Yes, no\r'),
+    ("list.csv", "path,text", '{path},"Yes,\n""no"""'),
     ("list.CSV", "transcription;audio_filepath", "Yes, no;{path}\r"),
   ],
 )
@@ -103,7 +107,7 @@ def test_a_table_can_say_the_split(tmp_path, monkeypatch):
     recordings.write(tmp_path / f"{name}.wav")
   recordings.write_text(tmp_path / "t.csv", "path,text,split\na.wav,a,train\nb.wav,b,validation\nc.wav,c,Test\n")
   monkeypatch.chdir(tmp_path)
-  manifests = folder.prepare_folder("data", "t.csv", to_wav=True)
+  manifests = folder.prepare_folder("data", "t.csv", options=Options(to_wav=True))
   assert {split: list(part) for split, part in recordings.transcripts(manifests).items()} == {
     "train": ["a.wav"],
     "dev": ["b.wav"],
@@ -117,6 +121,8 @@ def test_a_table_can_say_the_split(tmp_path, monkeypatch):
   [
     ("a,b\n1,2\n", "line 1: the header 'a,b' must name a column of paths"),
     ("path,text\na.wav\n", "row 2: has 1 fields, the header 2"),
+    ('path,text\na.wav,x\nb.wav,"y\nc.wav,z\n', "line 4: unexpected end of data; quote the row as CSV"),
+    ('path,text\na.wav,"yes" he said\n', "line 2: .*; quote the row as CSV"),
     ("path,text,split\na.wav,x,mine\n", "row 2: split 'mine' is none of"),
     ("", "line 1: the header ''"),
   ],
@@ -125,6 +131,15 @@ def test_names_a_fault_of_a_table(content, words, tmp_path):
   table = recordings.write_text(tmp_path / "t.csv", content)
   with pytest.raises(UserError, match=words):
     folder.prepare_folder(str(tmp_path), table)
+
+
+def test_does_not_write_over_the_table(tmp_path):
+  recordings.write(tmp_path / "a.wav")
+  table = recordings.write_text(tmp_path / "folder" / "dev.tsv", "path\ttext\n../a.wav\tx\n")
+  with pytest.raises(UserError, match=r"--source=.*dev\.tsv: the manifests would overwrite it"):
+    folder.prepare_folder(str(tmp_path), table)
+  assert os.listdir(tmp_path / "folder") == ["dev.tsv"]
+  assert merged(folder.prepare_folder(str(tmp_path / "data"), table)) == {"a.wav": "x"}
 
 
 def test_names_what_is_missing(tmp_path):

@@ -188,6 +188,10 @@ def test_writes_wav_copies_if_asked_to(served, tmp_path):
   os.truncate(damaged, 50)
   assert read_manifest(librispeech.prepare_librispeech(str(tmp_path), ["dev-clean"], to_wav=True)["dev"]) == with_wav
   assert [path for path, stamp in stamps.items() if os.stat(path).st_mtime_ns != stamp] == [damaged]
+  # When all are gone, the manifest alone does not count.
+  shutil.rmtree(os.path.dirname(damaged))
+  assert read_manifest(librispeech.prepare_librispeech(str(tmp_path), ["dev-clean"], to_wav=True)["dev"]) == with_wav
+  assert all(os.path.exists(entry.path) for entry in with_wav)
 
 
 def test_takes_what_the_user_has(served, tmp_path, capsys):
@@ -363,13 +367,15 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @pytest.mark.parametrize("first", [1, 2, 3])
 def test_killed_anywhere_and_run_again_gives_the_same_files(first, served, tmp_path):
+  # One of the three writes WAV copies, too.
+  to_wav = first == 3
   contents = {name: make_subset(name, seed, num_utterances=1) for seed, name in enumerate(PAIR)}
   served.files |= publish({name: make_tar(files) for name, files in contents.items()})
-  download_and_prepare(served, tmp_path / "whole", PAIR)
+  download_and_prepare(served, tmp_path / "whole", PAIR, to_wav=to_wav)
   expected = tree(tmp_path / "whole")
   for left in range(first, 200, 9):
     data_dir = tmp_path / f"killed-{left:03d}"
-    arguments = command(served, data_dir, f"--subsets={','.join(PAIR)}")
+    arguments = command(served, data_dir, f"--subsets={','.join(PAIR)}", f"--to_wav={to_wav}")
     done = run(["-c", KILLED, str(left), str(data_dir), *arguments])
     if done.returncode == 0:
       break
@@ -377,7 +383,7 @@ def test_killed_anywhere_and_run_again_gives_the_same_files(first, served, tmp_p
     # A manifest that is there is whole.
     for path in data_dir.glob("*.csv"):
       assert path.read_bytes() == expected[path.name]
-    download_and_prepare(served, data_dir, PAIR)
+    download_and_prepare(served, data_dir, PAIR, to_wav=to_wav)
     assert tree(data_dir) == expected
     assert archives.is_unpacked(str(data_dir / "dev-clean"))
   assert left > 40
@@ -438,6 +444,9 @@ def test_names_what_a_folder_lacks(served, tmp_path):
   (chapter / "49-227-0001.flac").unlink()
   with pytest.raises(UserError, match=r"49-227\.trans\.txt, line 2: there is no 49-227-0001\.flac beside it"):
     librispeech.prepare_librispeech(str(tmp_path), ["dev-clean"])
+  (chapter / "49-227.trans.txt").write_bytes(b"49-227-0000 CAF\xc9\n")
+  librispeech.prepare_librispeech(str(tmp_path), ["dev-clean"])
+  assert "caf\ufffd" in {entry.transcript for entry in read_manifest(str(tmp_path / "dev-clean.csv"))}
   (tmp_path / "test-clean").mkdir()
   with pytest.raises(UserError, match=r"test-clean: holds no \*\.trans\.txt"):
     librispeech.prepare_librispeech(str(tmp_path), ["test-clean"])

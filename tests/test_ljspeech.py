@@ -7,6 +7,7 @@ import pytest
 import recordings
 
 from data.corpora import ljspeech
+from data.corpora.utterances import Options
 from data.manifest import read_manifest, size_to_duration
 from official_utils.misc.errors import UserError
 
@@ -46,7 +47,7 @@ def test_takes_the_archive(corpus, tmp_path):
   with tarfile.open(archive, "w:bz2") as tar:
     tar.add(corpus, "LJSpeech-1.1")
   ljspeech.download_ljspeech(str(tmp_path / "data"), str(archive))
-  manifests = ljspeech.prepare_ljspeech(str(tmp_path / "data"), str(archive), to_wav=True)
+  manifests = ljspeech.prepare_ljspeech(str(tmp_path / "data"), str(archive), options=Options(to_wav=True))
   entry = read_manifest(manifests["dev"])[0]
   assert os.path.getsize(entry.path) == entry.size
   assert ljspeech.prepare_ljspeech(str(tmp_path / "data")) == manifests

@@ -4,6 +4,7 @@ import collections
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -325,6 +326,31 @@ def test_split_by_speaker_keeps_speakers_apart(tmp_path):
   assert len(part_of) == 10 and all(len(parts) == 1 for parts in part_of.values())
 
 
+def test_split_gives_each_part_something_and_leaves_nothing_of_an_earlier_run(tmp_path):
+  entries = [Entry(f"/{index:02d}", 1000, "x") for index in range(3)]
+  path = write_rows(tmp_path / "m.tsv", entries)
+  parts = tmp_path / "parts"
+  assert run("split", path, f"--output_dir={parts}").returncode == 0
+  assert sorted(sum((read_manifest(str(part)) for part in parts.iterdir()), [])) == entries
+  assert len(list(parts.iterdir())) == 3
+  assert run("split", path, f"--output_dir={parts}", "--test=0", "--seed=1").returncode == 0
+  assert sorted(os.listdir(parts)) == ["dev.tsv", "train.tsv"]
+  write_rows(tmp_path / "m.tsv", entries[:2])
+  done = run("split", path, f"--output_dir={parts}")
+  assert done.returncode == 1 and "leave no training set; give more rows" in done.stderr
+  assert sorted(os.listdir(parts)) == ["dev.tsv", "train.tsv"]
+
+
+def test_ends_quietly_when_its_reader_has_seen_enough(tmp_path):
+  entries = [Entry(f"/none/{index}.wav", 16044, "x") for index in range(3000)]
+  command = [sys.executable, COMMAND, "check", write_rows(tmp_path / "m.tsv", entries)]
+  with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    assert "m.tsv, line 2: missing audio" in process.stdout.readline()
+    process.stdout.close()
+    assert "Error" not in process.stderr.read()
+  assert process.returncode == -signal.SIGPIPE
+
+
 @pytest.mark.parametrize(
   ("arguments", "code", "words"),
   [
@@ -338,6 +364,7 @@ def test_split_by_speaker_keeps_speakers_apart(tmp_path):
     (("merge", "m.tsv"), 2, "--output"),
     (("merge", "m.tsv", "--output=m.tsv/x.tsv"), 1, "m.tsv/x.tsv: cannot write"),
     (("split", "m.tsv", "--output_dir=parts", "--dev=0.6", "--test=0.4"), 1, "leave no training set"),
+    (("split", "m.tsv", "--output_dir=parts", "--dev=nan"), 1, "--dev=nan"),
     (("split", "m.tsv", "--output_dir=parts", "--by_speaker"), 1, "line 2: no speaker"),
     (("split", "train.tsv", "--output_dir=."), 1, "is the manifest to be split"),
   ],

@@ -174,9 +174,23 @@ def test_goes_on_after_an_interruption(tmp_path):
   assert len(read_manifest(mrt.prepare_mrt(data_dir)["test"])) == 18
 
 
+def test_what_a_killed_pip_has_left_goes(tmp_path, monkeypatch):
+  wheel = make_wheel(tmp_path)
+  monkeypatch.setenv("PIP_NO_INDEX", "1")
+  monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+  recordings.write_text(tmp_path / "data" / "mrt" / f"{mrt.UNFINISHED}x" / mrt.WHEEL, "half of it")
+  mrt.download_mrt(str(tmp_path / "data"), checksum=sha256(wheel))
+  assert os.listdir(tmp_path / "data" / "mrt") == ["clips"]
+
+
 def test_names_what_is_missing(tmp_path):
   mrt.download_mrt(str(tmp_path), make_wheel(tmp_path, left_out="F3_b10_w2_orig.wav"), None)
   with pytest.raises(UserError, match="71 recordings of 18 words by 4 speakers are not all there"):
+    mrt.prepare_mrt(str(tmp_path))
+  for name in os.listdir(tmp_path / "mrt" / "clips"):
+    if name != mrt.MARKER:
+      os.remove(tmp_path / "mrt" / "clips" / name)
+  with pytest.raises(UserError, match="0 recordings of 0 words by 0 speakers are not all there"):
     mrt.prepare_mrt(str(tmp_path))
   empty = tmp_path / "empty.whl"
   with zipfile.ZipFile(empty, "w") as wheel:

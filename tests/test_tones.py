@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+import recordings
 
 from data.audio import read_audio
 from data.corpora import tones
@@ -131,8 +132,10 @@ def test_what_is_spoken_can_be_heard():
 
 def test_an_interrupted_renewal_leaves_no_manifest(tmp_path):
   data_dir = str(tmp_path)
+  recordings.write_text(tmp_path / "tones" / "dev" / "00001.wav.1.part", "what a killed process leaves")
   tones.download_tones(data_dir, ["dev"], **COUNTS)
   tones.prepare_tones(data_dir, ["dev"])
+  assert len(os.listdir(tmp_path / "tones" / "dev")) == 8 + 1
   os.rename(tmp_path / "tones" / "dev" / "00003.wav", tmp_path / "kept.wav")
   os.mkdir(tmp_path / "tones" / "dev" / "00003.wav")
   with pytest.raises(IsADirectoryError):

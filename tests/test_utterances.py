@@ -5,6 +5,7 @@ import functools
 import hashlib
 import http.server
 import os
+import shutil
 import tarfile
 import threading
 
@@ -71,9 +72,43 @@ def test_copies_as_wav_have_names_of_their_own(tmp_path):
     assert (info.samplerate, info.subtype, os.path.getsize(entry.path)) == (16000, "PCM_16", entry.size)
   assert {"b.wav"} < set(os.listdir(tmp_path / "out" / "wav" / "dev"))
   assert len(os.listdir(tmp_path / "out" / "wav" / "dev")) == 3
-  os.remove(paths[0])
+  copies = {entry.path: os.stat(entry.path).st_ino for entry in entries}
   again = utterances.prepare_splits(str(tmp_path / "out"), {"dev": found}, options)
   assert read_manifest(again["dev"]) == entries
+  assert {path: os.stat(path).st_ino for path in copies} == copies
+
+
+def test_no_copy_passes_for_one_of_another_recording(tmp_path):
+  def copied(path) -> list:
+    manifests = utterances.prepare_splits(str(tmp_path / "out"), {"dev": [Utterance(str(path), "x")]}, to_wav)
+    (entry,) = read_manifest(manifests["dev"])
+    assert os.listdir(tmp_path / "out" / "wav" / "dev") == ["a.wav"]
+    return soundfile.read(entry.path, dtype="int16")[0].tolist()
+
+  to_wav = Options(to_wav=True)
+  first, second = tmp_path / "first" / "a.flac", tmp_path / "second" / "a.flac"
+  samples = recordings.write(first)
+  assert copied(first) == samples.tolist()
+  soundfile.write(first, samples[::-1], 16000)
+  assert copied(first) == samples[::-1].tolist()
+  samples = recordings.write(second, 0.2)
+  assert copied(second) == samples.tolist()
+  os.remove(second)
+  with pytest.raises(UserError, match="no utterance is left for a dev set"):
+    copied(second)
+
+
+def test_names_that_no_manifest_can_hold_are_left_out_and_named(tmp_path, capsys):
+  names = ["good.wav", "a\tb.wav", "a\nb.wav", os.fsdecode(b"caf\xe9.wav"), "café.wav"]
+  found = [Utterance(str(tmp_path / name), "x") for name in names]
+  recordings.write(found[0].path)
+  for utterance in found[1:]:
+    shutil.copy(found[0].path, utterance.path)
+  manifests = utterances.prepare_splits(str(tmp_path), {"dev": found}, Options())
+  assert {os.path.basename(entry.path) for entry in read_manifest(manifests["dev"])} == {"good.wav", "café.wav"}
+  out, err = capsys.readouterr()
+  assert "3 of 5 recordings of dev" in out
+  assert [line for line in err.splitlines() if "rename it" in line and r"caf\udce9.wav" in line]
 
 
 def test_wav_files_hold_the_very_samples_that_were_read(tmp_path):
@@ -138,3 +173,22 @@ def test_fetches_and_unpacks_an_archive_once(served, tmp_path, capsys):
   os.remove(archive)
   utterances.fetch_archive(data_dir, "c", url, None, 10**4)
   assert "nothing to fetch" in capsys.readouterr().out
+
+
+def test_what_has_come_already_needs_no_room_any_more(tmp_path):
+  with pytest.raises(UserError, match="no room: the corpus takes 10 TB"):
+    utterances.check_room(str(tmp_path / "c"), 10**13)
+  part = recordings.write_text(tmp_path / "c" / "corpus.tar.gz.part", "")
+  os.symlink("nowhere", tmp_path / "c" / "link")
+  # It has holes, and takes no room itself.
+  os.truncate(part, 10**13)
+  utterances.check_room(str(tmp_path / "c"), 10**13)
+
+
+def test_a_damaged_archive_does_not_stay_to_be_taken_again(served, tmp_path):
+  folder, address = served
+  (folder / "corpus.tar.gz").write_bytes(b"<html>Please log in</html>")
+  for _ in range(2):
+    with pytest.raises(UserError, match="corpus.tar.gz: is damaged or cut short"):
+      utterances.fetch_archive(str(tmp_path / "data"), "c", f"{address}/corpus.tar.gz", None, 10**4)
+    assert os.listdir(tmp_path / "data" / "c") == []

@@ -7,6 +7,7 @@ import pytest
 import recordings
 
 from data.corpora import utterances, voxforge
+from data.corpora.utterances import Options
 from data.manifest import read_manifest
 from official_utils.misc.errors import UserError
 
@@ -59,7 +60,7 @@ def test_what_is_packed_and_unpacked_counts_once_and_copies_keep_apart(tmp_path)
   mine = tmp_path / "mine"
   for name in ("Aaron-20080318-kdl", "Aaron-20080318-abc"):
     pack(make_submission(mine, name), mine / f"{name}.tgz")
-  manifests = voxforge.prepare_voxforge(str(tmp_path / "data"), str(mine), to_wav=True)
+  manifests = voxforge.prepare_voxforge(str(tmp_path / "data"), str(mine), options=Options(to_wav=True))
   assert len(manifests) == 1
   found = entries_of(manifests)
   assert len({entry.path for entry in found}) == len(found) == 4

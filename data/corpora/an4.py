@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from data.corpora import utterances
-from data.corpora.utterances import Options, Utterance
+from data.corpora.utterances import DEFAULTS, SPLITS, Options, Utterance
 from official_utils.misc.errors import UserError
 
-SPLITS = utterances.SPLITS
 URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_raw.bigendian.tar.gz"
 # The archive and what is in it, and as much again as WAV.
 ROOM_BYTES = 400_000_000
@@ -27,23 +26,14 @@ DEV_SHARE = 10
 
 
 def download_an4(data_dir: str, source: str | None = None) -> None:
-  """Fetch the corpus, unless the user has it.
-
-  Args:
-    data_dir: it goes to `<data_dir>/an4/source`.
-    source: where the user has it.
-  """
+  """Fetch the corpus to `<data_dir>/an4/source`, unless the user has it at `source`."""
   if source is None:
     # No checksum was ever published; the archive's own ones are compared as it is unpacked.
     utterances.fetch_archive(data_dir, "an4", URL, None, ROOM_BYTES)
 
 
 def prepare_an4(
-  data_dir: str,
-  source: str | None = None,
-  splits: Sequence[str] = SPLITS,
-  vocabulary_file: str = utterances.VOCABULARY_FILE,
-  digits: str = "drop",
+  data_dir: str, source: str | None = None, splits: Sequence[str] = SPLITS, options: Options = DEFAULTS
 ) -> dict[str, str]:
   """Write the manifests, and WAV files of recordings that come without a header.
 
@@ -52,8 +42,7 @@ def prepare_an4(
     source: the folder of the corpus with `etc` and `wav`, or a folder above it, or its archive; None for what
       `download_an4` fetched.
     splits: which of train, dev and test. All that some of the speakers of the training set say is dev.
-    vocabulary_file: the alphabet of the transcripts.
-    digits: what becomes of transcripts with digits, "drop" or "spell".
+    options: how transcripts and recordings are prepared.
 
   Returns:
     The manifest of each split.
@@ -61,14 +50,16 @@ def prepare_an4(
   root = utterances.find_folder(utterances.locate_source(source, data_dir, "an4"), MARK)
   folder = os.path.join(data_dir, "an4")
   parts: dict[str, list[Utterance]] = {split: [] for split in splits}
+  for split in splits:
+    utterances.make_clean(_wav_folder(folder, split))
   for published in ("train", "test"):
     for file_id, text in _read_list(root, published):
       is_dev = published == "train" and zlib.crc32(os.path.dirname(file_id).encode()) % DEV_SHARE == 0
       split = "dev" if is_dev else published
       if split in parts:
-        path = _find_audio(root, file_id, os.path.join(folder, "wav", split))
+        path = _find_audio(root, file_id, _wav_folder(folder, split))
         parts[split].append(Utterance(path, text))
-  return utterances.prepare_splits(folder, parts, Options(vocabulary_file, digits))
+  return utterances.prepare_splits(folder, parts, options)
 
 
 def _read_list(root: str, published: str) -> list[tuple[str, str]]:
@@ -99,10 +90,13 @@ def _find_audio(root: str, file_id: str, wav_folder: str) -> str:
     # What is missing is named when its length is asked for.
     return path or f"{stem}.wav"
   copy = os.path.join(wav_folder, f"{os.path.basename(stem)}.wav")
-  if not os.path.exists(copy):
-    os.makedirs(wav_folder, exist_ok=True)
-    utterances.write_wav(copy, read_raw(path))
+  utterances.update_copy(copy, path, read_raw)
   return copy
+
+
+def _wav_folder(folder: str, split: str) -> str:
+  """Name the folder for WAV files of recordings that come without a header."""
+  return os.path.join(folder, "wav", split)
 
 
 def read_raw(path: str) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Unpacks archives of any origin: what does not belong into its folder is refused, and half a result is never seen."""
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
@@ -13,8 +14,8 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
-from data.corpora import fetch
 from official_utils.misc.errors import UserError
+from official_utils.misc.progress_bar import progress_bar
 
 # Lies in each folder that an archive was unpacked to, with the name of the archive in it.
 MARKER = ".unpacked"
@@ -25,7 +26,17 @@ COMPRESSIONS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.
 ZIP_MAGIC = b"PK\x03\x04"
 # A tar archive ends with zeros, two blocks of 512 bytes at least. The first of them is eaten by the reader.
 TAR_END_BYTES = 512
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError, UnicodeError)
+# What the readers raise, beside an OSError, at bytes that make no sense; sizes can be such bytes, too.
+DAMAGE = (
+  tarfile.TarError,
+  zipfile.BadZipFile,
+  zlib.error,
+  lzma.LZMAError,
+  EOFError,
+  ValueError,
+  OverflowError,
+  NotImplementedError,
+)
 
 
 class Member(NamedTuple):
@@ -89,7 +100,7 @@ def unpack(archive: str, folder: str) -> bool:
 def _unpack_members(archive: str, folder: str) -> None:
   """Write all files of an archive below a folder, or raise at the first that cannot be."""
   name = os.path.basename(archive)
-  with open(archive, "rb") as raw, fetch.progress_bar(f"unpacking {name}", os.path.getsize(archive)) as bar:
+  with open(archive, "rb") as raw, progress_bar(f"unpacking {name}", os.path.getsize(archive)) as bar:
     try:
       for member in _members(raw):
         path = os.path.join(folder, *_parts(archive, member))
@@ -101,15 +112,26 @@ def _unpack_members(archive: str, folder: str) -> None:
           for block in iter(lambda content=member.content: content.read(BLOCK), b""):
             file.write(block)
         bar.update(max(0, raw.tell() - bar.n))
-    except DAMAGE as error:
-      raise _refused(archive, f"is damaged or cut short ({error})") from error
-    except (FileExistsError, NotADirectoryError) as error:
-      raise _refused(archive, f"holds {os.path.relpath(error.filename, folder)!r} twice") from error
-    except OSError as error:
-      # That is how bz2 says that its data makes no sense; what comes from the system has a number.
-      if error.errno is None:
-        raise _refused(archive, f"is damaged or cut short ({error})") from error
-      raise
+    except (*DAMAGE, OSError) as error:
+      refusal = _explain(archive, folder, error)
+      if refusal is None:
+        raise
+      raise refusal from error
+
+
+def _explain(archive: str, folder: str, error: Exception) -> UserError | None:
+  """Say what is wrong with an archive that was being unpacked to a folder; None if the fault is the system's."""
+  if isinstance(error, NotImplementedError):
+    return UserError(f"{archive}: cannot be unpacked here ({error}); unpack it with another program")
+  if isinstance(error, FileExistsError | NotADirectoryError):
+    return _refused(archive, f"holds {os.path.relpath(error.filename, folder)!r} twice")
+  if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+    return _refused(archive, f"holds a name that is too long, {os.path.relpath(error.filename, folder)[:50]!r}...")
+  # What comes from the system has a number; bz2 and gzip have none for data that make no sense. Where no file is named,
+  # EINVAL is a place before the archive's first byte.
+  if isinstance(error, OSError) and error.errno and not (error.errno == errno.EINVAL and error.filename is None):
+    return None
+  return _refused(archive, f"is damaged or cut short ({error})")
 
 
 def _members(raw: IO[bytes]) -> Iterator[Member]:

@@ -1,14 +1,12 @@
 """Mozilla Common Voice: sentences read by volunteers, a release of one language."""
 
-import csv
 import os
 from collections.abc import Sequence
 
 from data.corpora import utterances
-from data.corpora.utterances import Options, Utterance
+from data.corpora.utterances import DEFAULTS, SPLITS, Options, Utterance
 from official_utils.misc.errors import UserError
 
-SPLITS = utterances.SPLITS
 CLIPS = "clips"
 
 
@@ -26,12 +24,7 @@ def download_common_voice(source: str | None = None) -> None:
 
 
 def prepare_common_voice(
-  data_dir: str,
-  source: str | None = None,
-  splits: Sequence[str] = SPLITS,
-  vocabulary_file: str = utterances.VOCABULARY_FILE,
-  digits: str = "drop",
-  to_wav: bool = False,
+  data_dir: str, source: str | None = None, splits: Sequence[str] = SPLITS, options: Options = DEFAULTS
 ) -> dict[str, str]:
   """Write the manifests of a release, divided as its tables train.tsv, dev.tsv and test.tsv are.
 
@@ -40,9 +33,7 @@ def prepare_common_voice(
     source: the folder of a release with its tables and `clips`, or a folder above it, or its archive. None for an
       archive that was unpacked before.
     splits: which of train, dev and test.
-    vocabulary_file: the alphabet of the transcripts.
-    digits: what becomes of transcripts with digits, "drop" or "spell".
-    to_wav: whether to write copies as 16 kHz WAV; decoding MP3 costs time in every epoch.
+    options: how transcripts and recordings are prepared; `to_wav` saves decoding MP3 in every epoch.
 
   Returns:
     The manifest of each split.
@@ -52,18 +43,21 @@ def prepare_common_voice(
   if os.path.realpath(folder) == os.path.realpath(root):
     raise UserError(f"{folder}: the manifests would overwrite the tables of the release; give another --data_dir")
   parts = {split: _read_table(os.path.join(root, f"{split}.tsv"), os.path.join(root, CLIPS)) for split in splits}
-  return utterances.prepare_splits(folder, parts, Options(vocabulary_file, digits, to_wav))
+  return utterances.prepare_splits(folder, parts, options)
 
 
 def _read_table(path: str, clips: str) -> list[Utterance]:
   """List the rows of a table of the release, in which quotes are but characters."""
-  rows = csv.DictReader(utterances.read_text(path).split("\n"), delimiter="\t", quoting=csv.QUOTE_NONE)
-  if not {"path", "sentence"} <= set(rows.fieldnames or ()):
-    raise UserError(f"{path}, line 1: expected columns path and sentence, found {rows.fieldnames}; check --source")
+  rows = [line.rstrip("\r").split("\t") for line in utterances.read_text(path).split("\n")]
+  if not {"path", "sentence"} <= set(rows[0]):
+    raise UserError(f"{path}, line 1: expected columns path and sentence, found {rows[0]}; check --source")
   found = []
-  for row in rows:
-    if row["sentence"] is None:
-      raise UserError(f"{path}, line {rows.line_num}: the row ends before its sentence; fetch the release anew")
+  for number, fields in enumerate(rows[1:], start=2):
+    if fields == [""]:
+      continue
+    row = dict(zip(rows[0], fields, strict=False))
+    if not {"path", "sentence"} <= row.keys():
+      raise UserError(f"{path}, line {number}: the row ends before its path and sentence; fetch the release anew")
     # The first releases named clips without their ending.
     name = row["path"] if os.path.splitext(row["path"])[1] else f"{row['path']}.mp3"
     found.append(Utterance(os.path.join(clips, name), row["sentence"]))

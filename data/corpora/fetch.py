@@ -16,18 +16,14 @@ from typing import NamedTuple, TypeVar
 from tqdm import tqdm
 
 from official_utils.misc.errors import UserError
+from official_utils.misc.progress_bar import progress_bar
 
 BLOCK = 1 << 20
 TEXT_LIMIT = 1 << 20
 PART_SUFFIX = ".part"
 # Answers that asking again can change: too slow, too many requests, and what ails the server.
 PASSING_STATUSES = (408, 425, 429, 500, 502, 503, 504)
-# Seconds between two states of a progress bar: on a terminal, and where each stays as a line of a log.
-TERMINAL_SECONDS = 0.1
-LOG_SECONDS = 10.0
 LONGEST_PAUSE = 60.0
-# Columns of a progress bar.
-WIDEST = 100
 
 Result = TypeVar("Result")
 
@@ -196,25 +192,6 @@ def check_free_space(folder: str, num_bytes: int, purpose: str) -> None:
       f"{folder}: no room: {purpose} takes {_human(num_bytes)}, its disk has {_human(free)} free; "
       "make room, or give another --data_dir"
     )
-
-
-def progress_bar(task: str, total: int | None, unit: str = "B", start: int = 0) -> tqdm:
-  """Make a progress bar with rate and time left, on stderr.
-
-  Args:
-    task: what is being done.
-    total: how many units there are, None if nobody knows.
-    unit: "B" for bytes; else the name of what is counted, for instance " files".
-    start: how many units were done before.
-
-  Returns:
-    The bar: a context manager with `update(count)`.
-  """
-  seconds = TERMINAL_SECONDS if sys.stderr.isatty() else LOG_SECONDS
-  # tqdm itself shows nothing on a terminal that does not know its size.
-  columns, lines = shutil.get_terminal_size()
-  look = {"ncols": min(WIDEST, columns), "nrows": lines, "unit_scale": unit == "B"}
-  return tqdm(desc=task, total=total, unit=unit, initial=start, mininterval=seconds, maxinterval=seconds, **look)
 
 
 def _patiently(action: Callable[[], Result], url: str, patience: Patience, progress: Callable[[], int]) -> Result:

@@ -1,18 +1,19 @@
 """Any recordings that the user has: a tree of audio files with their transcripts beside them, or a table of them."""
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 
 from data.corpora import utterances
-from data.corpora.utterances import Options, Utterance
+from data.corpora.utterances import DEFAULTS, SPLITS, Options, Utterance
 from official_utils.misc.errors import UserError
 
-SPLITS = utterances.SPLITS
 AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".sph")
 TEXT_ENDINGS = (".txt", ".lab")
 TABLE_ENDINGS = (".csv", ".tsv")
-DELIMITERS = "\t,|;"
+# In rows with tabs or bars, quotes are but characters.
+PLAIN_DELIMITERS, QUOTING_DELIMITERS = "\t|", ",;"
 # What people call the columns of a table, and the folders of splits.
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "audio", "audio_path", "audio_filepath", "wav", "wav_filename")
 TEXT_COLUMNS = ("transcript", "text", "transcription", "sentence")
@@ -31,12 +32,7 @@ def download_folder(source: str | None = None) -> None:
 
 
 def prepare_folder(
-  data_dir: str,
-  source: str,
-  splits: Sequence[str] = SPLITS,
-  vocabulary_file: str = utterances.VOCABULARY_FILE,
-  digits: str = "drop",
-  to_wav: bool = False,
+  data_dir: str, source: str, splits: Sequence[str] = SPLITS, options: Options = DEFAULTS
 ) -> dict[str, str]:
   """Write the manifests of recordings of any origin.
 
@@ -48,20 +44,20 @@ def prepare_folder(
     source: a folder or archive of audio files, each with a transcript in a file of the same name that ends with .txt
       or .lab; or a table (.csv, .tsv) with a header that names the columns of paths and transcripts.
     splits: which of train, dev and test.
-    vocabulary_file: the alphabet of the transcripts.
-    digits: what becomes of transcripts with digits, "drop" or "spell".
-    to_wav: whether to write copies as 16 kHz WAV.
+    options: how transcripts and recordings are prepared.
 
   Returns:
     The manifest of each split.
   """
+  folder = os.path.join(data_dir, "folder")
   if source.lower().endswith(TABLE_ENDINGS):
+    if os.path.realpath(os.path.dirname(source)) == os.path.realpath(folder):
+      raise UserError(f"--source={source}: the manifests would overwrite it; give another --data_dir")
     parts = _read_table(source)
   else:
     parts = _read_tree(utterances.locate_source(source, data_dir, "folder"))
-  folder = os.path.join(data_dir, "folder")
   chosen = {split: parts[split] for split in splits}
-  return utterances.prepare_splits(folder, chosen, Options(vocabulary_file, digits, to_wav))
+  return utterances.prepare_splits(folder, chosen, options)
 
 
 def _read_tree(root: str) -> dict[str, list[Utterance]]:
@@ -91,11 +87,10 @@ def _read_tree(root: str) -> dict[str, list[Utterance]]:
 
 def _read_table(path: str) -> dict[str, list[Utterance]]:
   """List the rows of a table with a header."""
-  lines = utterances.read_text(path).split("\n")
-  header = lines[0].rstrip("\r")
-  delimiter = max(DELIMITERS, key=header.count)
-  rows = list(csv.reader(lines, delimiter=delimiter))
-  columns = [column.strip().lower() for column in rows[0]] if rows else []
+  text = utterances.read_text(path)
+  header = text.split("\n", 1)[0].rstrip("\r")
+  rows = _cut(path, text, max(PLAIN_DELIMITERS + QUOTING_DELIMITERS, key=header.count))
+  columns = [column.strip().lower() for column in rows[0]]
   path_column, text_column = (
     next((columns.index(name) for name in names if name in columns), None) for names in (PATH_COLUMNS, TEXT_COLUMNS)
   )
@@ -107,7 +102,7 @@ def _read_table(path: str) -> dict[str, list[Utterance]]:
   split_column = columns.index(SPLIT_COLUMN) if SPLIT_COLUMN in columns else None
   found, places, tops = [], [], []
   for number, row in enumerate(rows[1:], start=2):
-    if not row:
+    if row in ([], [""]):
       continue
     if len(row) != len(columns):
       raise UserError(f"{path}, row {number}: has {len(row)} fields, the header {len(columns)}; mend the row")
@@ -115,6 +110,17 @@ def _read_table(path: str) -> dict[str, list[Utterance]]:
     found.append(Utterance(os.path.join(os.path.dirname(path), row[path_column]), row[text_column]))
     tops.append(None if split_column is None else _split_named(path, number, row[split_column]))
   return _divide(found, places, tops)
+
+
+def _cut(path: str, text: str, delimiter: str) -> list[list[str]]:
+  """Cut a table into rows and fields."""
+  if delimiter in PLAIN_DELIMITERS:
+    return [line.rstrip("\r").split(delimiter) for line in text.split("\n")]
+  reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+  try:
+    return list(reader)
+  except csv.Error as error:
+    raise UserError(f"{path}, line {reader.line_num}: {error}; quote the row as CSV") from error
 
 
 def _split_named(path: str, number: int, name: str) -> str:

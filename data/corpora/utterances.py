@@ -2,11 +2,12 @@
 
 import collections
 import os
+import re
 import sys
 import threading
 import wave
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,13 +20,15 @@ from official_utils.misc.errors import UserError
 
 SPLITS = ("train", "dev", "test")
 SAMPLE_RATE = 16000
-VOCABULARY_FILE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "vocabulary.txt")
+VOCABULARY_FILE = manifest.VOCABULARY_FILE
 # Of a corpus that comes undivided, these shares of the recordings, or of the speakers, in percent.
 DEV_PERCENT = 5
 TEST_PERCENT = 5
 PART_SUFFIX = ".part"
 # How many faulty files are named.
 SHOWN = 5
+# What a path in a manifest cannot hold. Bytes of a name that are not UTF-8 come as surrogates.
+UNNAMEABLE = re.compile("[\t\r\n\ud800-\udfff]")
 
 
 class Utterance(NamedTuple):
@@ -41,7 +44,7 @@ class Utterance(NamedTuple):
 
 
 class Options(NamedTuple):
-  """How recordings are prepared.
+  """How the transcripts and recordings of a corpus are prepared.
 
   Attributes:
     vocabulary_file: the alphabet of the transcripts.
@@ -52,6 +55,9 @@ class Options(NamedTuple):
   vocabulary_file: str = VOCABULARY_FILE
   digits: str = "drop"
   to_wav: bool = False
+
+
+DEFAULTS = Options()
 
 
 def split_of(key: str) -> str:
@@ -91,7 +97,7 @@ def prepare_splits(folder: str, parts: dict[str, Sequence[Utterance]], options: 
       os.remove(path)
   print(normalizer.report())
   if not manifests:
-    raise UserError(f"{folder}: no utterance is left to write a manifest of; {normalizer.report()}")
+    raise UserError(f"{folder}: no utterance is left for a {' or '.join(parts)} set; {normalizer.report()}")
   return manifests
 
 
@@ -107,9 +113,11 @@ def make_entries(utterances: Sequence[Utterance], task: str, wav_folder: str | N
 
   def entry(utterance: Utterance) -> manifest.Entry | UserError:
     path = copies.get(utterance.path, utterance.path)
+    if UNNAMEABLE.search(path):
+      return UserError(f"{path!r}: a manifest cannot hold tabs, line ends and what is not UTF-8 in a name; rename it")
     try:
-      if path != utterance.path and not os.path.exists(path):
-        write_wav(path, audio.read_audio(utterance.path, SAMPLE_RATE))
+      if path != utterance.path:
+        update_copy(path, utterance.path, lambda source: audio.read_audio(source, SAMPLE_RATE))
       size = manifest.duration_to_size(audio.audio_duration(path))
     except UserError as error:
       return error
@@ -137,6 +145,21 @@ def _name_copies(utterances: Sequence[Utterance], folder: str) -> dict[str, str]
     place = f"-{zlib.crc32(os.fsencode(os.path.abspath(path))):08x}" if number[stem] > 1 else ""
     copies[path] = os.path.join(folder, f"{stem}{place}.wav")
   return copies
+
+
+def update_copy(path: str, source: str, read: Callable[[str], np.ndarray]) -> None:
+  """Write the WAV copy of a recording, unless that was done before.
+
+  Args:
+    path: the copy. Its time stamp is that of the recording: so neither what the recording was before it changed passes
+      for its copy, nor a recording of that name from elsewhere.
+    source: the recording.
+    read: gives its samples as `write_wav` takes them, or names what is missing.
+  """
+  stamp = os.stat(source).st_mtime_ns if os.path.exists(source) else None
+  if not os.path.exists(path) or os.stat(path).st_mtime_ns != stamp:
+    write_wav(path, read(source))
+    os.utime(path, ns=(stamp, stamp))
 
 
 def make_clean(folder: str) -> None:
@@ -217,12 +240,27 @@ def fetch_archive(data_dir: str, corpus: str, url: str, checksum: str | None, ro
   if archives.is_unpacked(folder):
     print(f"{folder} is complete; nothing to fetch")
   else:
-    os.makedirs(os.path.dirname(archive), exist_ok=True)
-    fetch.check_free_space(os.path.dirname(archive), room, "the corpus")
+    check_room(os.path.dirname(archive), room)
     fetch.fetch([url], archive, checksum)
-    archives.unpack(archive, folder)
+    try:
+      archives.unpack(archive, folder)
+    except UserError:
+      os.remove(archive)
+      raise
   if os.path.exists(archive):
     os.remove(archive)
+
+
+def check_room(folder: str, room: int) -> None:
+  """Make the folder of a corpus and make sure that what it is to hold finds room, beside what has come already.
+
+  Args:
+    folder: the folder.
+    room: how many bytes it will take in the end.
+  """
+  os.makedirs(folder, exist_ok=True)
+  there = sum(os.lstat(os.path.join(parent, name)).st_size for parent, _, names in os.walk(folder) for name in names)
+  fetch.check_free_space(folder, room - there, "the corpus")
 
 
 def _archive_of(folder: str) -> str:
@@ -241,4 +279,6 @@ def read_text(path: str) -> str:
     with open(path, encoding="utf-8-sig", errors="replace", newline="\n") as file:
       return file.read()
   except OSError as error:
-    raise UserError(f"{path}: cannot read the transcripts ({error.strerror}); check --source") from error
+    raise UserError(
+      f"{path}: cannot read the transcripts ({error.strerror}); restore the file, or check --source"
+    ) from error

@@ -6,10 +6,9 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from data.corpora import archives, utterances
-from data.corpora.utterances import Options, Utterance
+from data.corpora.utterances import DEFAULTS, SPLITS, Options, Utterance
 from official_utils.misc.errors import UserError
 
-SPLITS = utterances.SPLITS
 ARCHIVE_ENDINGS = (".tgz", ".tar.gz")
 # The first has the words alone, in capitals; the second is as the reader saw it.
 PROMPTS = (os.path.join("etc", "PROMPTS"), os.path.join("etc", "prompts-original"))
@@ -33,12 +32,7 @@ def download_voxforge(source: str | None = None) -> None:
 
 
 def prepare_voxforge(
-  data_dir: str,
-  source: str,
-  splits: Sequence[str] = SPLITS,
-  vocabulary_file: str = utterances.VOCABULARY_FILE,
-  digits: str = "drop",
-  to_wav: bool = False,
+  data_dir: str, source: str, splits: Sequence[str] = SPLITS, options: Options = DEFAULTS
 ) -> dict[str, str]:
   """Write the manifests; about 5 % of the speakers each are in dev and test, always the same, and in no other set.
 
@@ -46,9 +40,7 @@ def prepare_voxforge(
     data_dir: archives are unpacked to `<data_dir>/voxforge/source`; the manifests go to `<data_dir>/voxforge/`.
     source: a folder of archives (.tgz), of unpacked ones, or of both.
     splits: which of train, dev and test.
-    vocabulary_file: the alphabet of the transcripts.
-    digits: what becomes of transcripts with digits, "drop" or "spell".
-    to_wav: whether to write copies as 16 kHz WAV.
+    options: how transcripts and recordings are prepared.
 
   Returns:
     The manifest of each split.
@@ -68,7 +60,7 @@ def prepare_voxforge(
   if not any(parts.values()):
     raise UserError(f"{source}: holds no submission with etc/PROMPTS, packed or not, for {', '.join(splits)}")
   folder = os.path.join(data_dir, "voxforge")
-  return utterances.prepare_splits(folder, parts, Options(vocabulary_file, digits, to_wav))
+  return utterances.prepare_splits(folder, parts, options)
 
 
 def speaker_of(submission: str) -> str:
