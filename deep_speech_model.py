@@ -1,8 +1,10 @@
 """The DeepSpeech2 network: two convolutions, a stack of recurrent layers, and a dense layer to the characters."""
 
+import zlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from layers import convolution, normalization, recurrent
+from layers import convolution, normalization, packing, recurrent
 from official_utils.lazy import tf
 
 # The official code's kernels span 41 frames and 11 bins (40 ms an output step); the paper's 11 frames and 41 bins (20 ms).
@@ -27,12 +29,26 @@ def compute_output_length(num_frames: Any, conv_layout: str = "official") -> Any
   return num_frames
 
 
+def seeded_by_name(getter: Callable, name: str, initializer: Any = None, **settings: Any) -> "tf.Variable":
+  """Make a variable whose first value depends on the graph's seed and its own name, not on what else is in the graph.
+
+  Args:
+    getter: makes it; this is what a variable scope calls a custom getter.
+    name: of the variable.
+    initializer: None for TensorFlow's default, which is drawn.
+    **settings: handed on.
+  """
+  if initializer is None:
+    initializer = tf.compat.v1.glorot_uniform_initializer(seed=zlib.crc32(name.encode()) // 2)
+  return getter(name, initializer=initializer, **settings)
+
+
 class DeepSpeech2(NamedTuple):
   """A DeepSpeech2 network; calling it makes its variables in the current graph.
 
   Attributes:
     num_rnn_layers: recurrent layers.
-    rnn_type: "gru", "lstm" or "rnn".
+    rnn_type: a name of `cells.SUPPORTED_RNNS`.
     is_bidirectional: whether each layer also runs from the end to the beginning.
     rnn_hidden_size: the cells' size.
     num_classes: output classes, the blank (last) included.
@@ -40,6 +56,8 @@ class DeepSpeech2(NamedTuple):
     conv_layout: a name of CONV_LAYOUTS.
     mask_padding: whether padding is kept out of every layer; without it the original's numbers come out.
     norm_momentum: how much of the moving averages of batch normalisation a training step keeps.
+    rnn_kernel: "native" or "cudnn", as `cudnn.choose_kernel` decides.
+    compute_dtype: the number format of products and recurrent steps; None takes that of the inputs.
   """
 
   num_rnn_layers: int
@@ -51,6 +69,8 @@ class DeepSpeech2(NamedTuple):
   conv_layout: str = "official"
   mask_padding: bool = True
   norm_momentum: Any = normalization.MOMENTUM
+  rnn_kernel: str = "native"
+  compute_dtype: Any = None
 
   def __call__(self, inputs: "tf.Tensor", lengths: "tf.Tensor", training: bool) -> tuple["tf.Tensor", "tf.Tensor"]:
     """Compute logits.
@@ -63,33 +83,48 @@ class DeepSpeech2(NamedTuple):
     Returns:
       Logits [time, batch, classes], and their lengths [batch].
     """
+    scope = tf.compat.v1.get_variable_scope()
+    with tf.compat.v1.variable_scope(scope, custom_getter=seeded_by_name):
+      return self._compute(inputs, lengths, training)
+
+  def _compute(self, inputs, lengths, training: bool):
+    """Compute what a call returns, within the variables' scope."""
     inputs, lengths = self._front_end(inputs, lengths, training)
-    mask = convolution.time_major_mask(lengths, tf.shape(inputs)[0], inputs.dtype) if self.mask_padding else None
+    shape = tf.shape(inputs)
+    # From here on there is no padding, or all of it counts.
+    batch = packing.plan(lengths if self.mask_padding else tf.fill(shape[:1], shape[1]), shape[1])
+    rows = packing.pack(inputs, batch)
     for layer_id in range(1, self.num_rnn_layers + 1):
       if layer_id > 1:
-        inputs, lengths = self._normalize(inputs, lengths, training, layer_id, mask)
-      inputs, lengths = recurrent.rnn_layer(
-        inputs, lengths, self.rnn_type, self.rnn_hidden_size, layer_id, self.is_bidirectional, mask
+        rows, _ = self._normalize(rows, lengths, training, layer_id)
+      rows = recurrent.rnn_layer(
+        rows,
+        batch,
+        self.rnn_type,
+        self.rnn_hidden_size,
+        layer_id,
+        self.is_bidirectional,
+        self.rnn_kernel,
+        self.compute_dtype,
       )
-    inputs, lengths = self._normalize(inputs, lengths, training, self.num_rnn_layers + 1, mask)
-    return self._dense(inputs), lengths
+    rows, _ = self._normalize(rows, lengths, training, self.num_rnn_layers + 1)
+    return tf.transpose(packing.unpack(self._dense(rows), batch), [1, 0, 2]), lengths
 
   def _front_end(self, inputs, lengths, training: bool):
     """Convolve, clip and normalise twice.
 
     Returns:
-      [time, batch, bins * filters] and the lengths.
+      [batch, time, bins * filters] and the lengths.
     """
     if self.mask_padding:
       # Not a product: what lies in the padding may be anything, and zero times infinity is not zero.
       is_real = tf.sequence_mask(lengths, tf.shape(inputs)[1])
       inputs = tf.where(is_real[:, :, tf.newaxis, tf.newaxis], inputs, tf.zeros_like(inputs))
     for number, spec in enumerate(CONV_LAYOUTS[self.conv_layout]):
-      inputs, lengths = convolution.conv_layer(inputs, lengths, spec, f"cnn_{number + 1}")
+      inputs, lengths = convolution.conv_layer(inputs, lengths, spec, f"cnn_{number + 1}", self.compute_dtype)
       mask = self._image_mask(inputs, lengths)
       inputs, lengths = self._normalize(tf.nn.relu6(inputs), lengths, training, number, mask)
     depth = inputs.shape[2] * inputs.shape[3]
-    inputs = tf.transpose(inputs, [1, 0, 2, 3])
     return tf.reshape(inputs, tf.concat([tf.shape(inputs)[:2], [depth]], axis=0)), lengths
 
   def _image_mask(self, inputs, lengths):
@@ -98,17 +133,16 @@ class DeepSpeech2(NamedTuple):
       return None
     return convolution.sequence_mask(lengths, tf.shape(inputs)[1], inputs.dtype, rank=4)
 
-  def _normalize(self, inputs, lengths, training: bool, number: int, mask):
+  def _normalize(self, inputs, lengths, training: bool, number: int, mask=None):
     """Apply batch normalisation; its name is as in the original's checkpoints, where the first bears no number."""
     name = f"batch_normalization_{number}" if number else "batch_normalization"
     return normalization.batch_norm(inputs, lengths, training, name, mask, self.norm_momentum)
 
-  def _dense(self, inputs):
-    """Project to the classes, [time, batch, depth] to [time, batch, classes]."""
+  def _dense(self, rows):
+    """Project to the classes, [rows, depth] to [rows, classes]."""
     with tf.compat.v1.variable_scope("dense"):
-      kernel = tf.compat.v1.get_variable("kernel", [inputs.shape[2], self.num_classes], inputs.dtype)
-      logits = tf.matmul(tf.reshape(inputs, [-1, inputs.shape[2]]), kernel)
+      logits = tf.matmul(rows, tf.compat.v1.get_variable("kernel", [rows.shape[1], self.num_classes], rows.dtype))
       if self.use_bias:
         zeros = tf.compat.v1.zeros_initializer()
-        logits += tf.compat.v1.get_variable("bias", [self.num_classes], inputs.dtype, zeros)
-    return tf.reshape(logits, tf.concat([tf.shape(inputs)[:2], [self.num_classes]], axis=0))
+        logits += tf.compat.v1.get_variable("bias", [self.num_classes], rows.dtype, zeros)
+    return logits

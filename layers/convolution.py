@@ -38,13 +38,9 @@ def sequence_mask(lengths: "tf.Tensor", max_length: "tf.Tensor", dtype: "tf.DTyp
   return tf.reshape(mask, tf.concat([tf.shape(mask), [1] * (rank - 2)], axis=0))
 
 
-def time_major_mask(lengths: "tf.Tensor", max_length: "tf.Tensor", dtype: "tf.DType") -> "tf.Tensor":
-  """Mark real time steps, [time, batch, 1]: 1 up to each length, 0 beyond."""
-  # Built in this order: a transposed mask is turned as booleans, which oneDNN complains of on standard error.
-  return tf.cast(tf.range(max_length)[:, tf.newaxis, tf.newaxis] < lengths[:, tf.newaxis], dtype)
-
-
-def conv_layer(inputs: "tf.Tensor", lengths: "tf.Tensor", spec: ConvSpec, name: str) -> tuple["tf.Tensor", "tf.Tensor"]:
+def conv_layer(
+  inputs: "tf.Tensor", lengths: "tf.Tensor", spec: ConvSpec, name: str, compute_dtype: Any = None
+) -> tuple["tf.Tensor", "tf.Tensor"]:
   """Convolve without bias; zeros stand beyond the edges.
 
   Args:
@@ -52,14 +48,16 @@ def conv_layer(inputs: "tf.Tensor", lengths: "tf.Tensor", spec: ConvSpec, name: 
     lengths: [batch], real time steps.
     spec: the convolution.
     name: the scope of the variable `kernel`.
+    compute_dtype: the number format of the products; None takes that of the inputs.
 
   Returns:
-    Outputs [batch, time', bins', filters] before any activation, and their lengths.
+    Outputs [batch, time', bins', filters] in the inputs' number format before any activation, and their lengths.
   """
   with tf.compat.v1.variable_scope(name):
     shape = [*spec.kernel_size, inputs.shape[3], spec.filters]
     kernel = tf.compat.v1.get_variable("kernel", shape, inputs.dtype)
   pads = [[0, 0], [spec.padding[0]] * 2, [spec.padding[1]] * 2, [0, 0]]
   # Padded here and not by the convolution: with padding of its own, oneDNN leaves the gradients to slower kernels.
-  outputs = tf.nn.conv2d(tf.pad(inputs, pads), kernel, strides=[1, *spec.strides, 1], padding="VALID")
-  return outputs, output_size(lengths, spec)
+  factors = [tf.cast(factor, compute_dtype or inputs.dtype) for factor in (tf.pad(inputs, pads), kernel)]
+  outputs = tf.nn.conv2d(*factors, strides=[1, *spec.strides, 1], padding="VALID")
+  return tf.cast(outputs, inputs.dtype), output_size(lengths, spec)

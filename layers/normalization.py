@@ -40,7 +40,7 @@ def batch_norm(
   that even activations within rounding of a kink of relu6 fall on the same side.
 
   Args:
-    inputs: [..., channels], of rank 3 or 4.
+    inputs: [..., channels], of rank 2 to 4.
     lengths: [batch], handed through.
     training: whether to use (and record) the batch's own statistics.
     name: the scope of gamma, beta, moving_mean and moving_variance.
@@ -115,8 +115,8 @@ def _sum_frames(values, mask):
 
 def _sum_products(left, right):
   """Add up each channel of the product."""
-  if left.shape.rank == 3:
-    return tf.reduce_sum(left * right, [0, 1])
+  if left.shape.rank < 4:
+    return tf.reduce_sum(left * right, list(range(left.shape.rank - 1)))
   # Images have few channels: all pairs of them cost less than writing the product.
   rows = [tf.reshape(values, [-1, values.shape[-1]]) for values in (left, right)]
   return tf.linalg.diag_part(tf.matmul(*rows, transpose_a=True))

@@ -8,6 +8,7 @@ import pytest
 
 import decoder
 import deep_speech
+import deep_speech_model
 from layers import ctc
 from official_utils.lazy import tf
 
@@ -16,7 +17,7 @@ LABELS = " abcdefghijklmnopqrstuvwxyz'-"
 BINS = 161
 CONFIGURATIONS = [
   (rnn_type, is_bidirectional, layout)
-  for rnn_type in ("gru", "lstm", "rnn")
+  for rnn_type in ("gru", "lstm", "rnn", "gru_reset_after")
   for is_bidirectional in (True, False)
   for layout in ("official", "paper")
 ]
@@ -148,3 +149,57 @@ def test_unmasked_network_lets_padding_leak():
     alone = session.run(logits, {features: part[np.newaxis]})
     padded = session.run(logits, {features: batch([part], 60, 0.0)})
   assert np.abs(padded[: len(alone)] - alone).max() > 1e-2
+
+
+def train_losses(compute_dtype, num_steps: int) -> list[float]:
+  """Train a small network on one batch; return the loss of each step."""
+  settings = {"rnn_type": "gru", "rnn_hidden_size": 16, "rnn_hidden_layers": 2, "is_bidirectional": True}
+  settings |= {"use_bias": True, "conv_layout": "official", "mask_padding": True}
+  lengths = [60, 43, 29, 78]
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    model = deep_speech.make_network(settings, len(LABELS))._replace(compute_dtype=compute_dtype)
+    features = tf.constant(batch(utterances(lengths), 80, np.nan))
+    logits, steps = model(features, tf.constant(lengths), training=True)
+    labels = tf.constant(np.random.default_rng(3).integers(0, 28, [4, 5]), tf.int32)
+    loss = tf.reduce_mean(ctc.ctc_losses(logits, steps, labels, tf.constant([5, 2, 3, 4])))
+    variables = tf.compat.v1.trainable_variables()
+    assert {variable.dtype.base_dtype for variable in variables} == {logits.dtype} == {tf.float32}
+    train_op = deep_speech.make_train_op(loss, 1e-3)
+    session.run(tf.compat.v1.global_variables_initializer())
+    values = far_values(variables)
+    for variable in variables:
+      variable.load(values[variable.op.name], session)
+    return [session.run([loss, train_op])[0] for _ in range(num_steps)]
+
+
+@pytest.fixture(scope="module")
+def exact_losses():
+  return train_losses(None, 12)
+
+
+@pytest.mark.parametrize(("compute_dtype", "tolerance"), [("float16", 10 * 2**-11), ("bfloat16", 10 * 2**-8)])
+def test_training_in_half_precision_descends_beside_float32(compute_dtype, tolerance, exact_losses):
+  losses = train_losses(compute_dtype, 12)
+  assert losses[0] == pytest.approx(exact_losses[0], rel=tolerance)
+  assert losses != exact_losses
+  assert losses[-1] < 0.7 * losses[0]
+  assert exact_losses[-1] < 0.7 * exact_losses[0]
+
+
+def test_first_weights_depend_on_seed_and_name_alone():
+  def weights(seed: int, num_operations: int):
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+      tf.compat.v1.set_random_seed(seed)
+      for _ in range(num_operations):
+        tf.constant(0)
+      model = deep_speech_model.DeepSpeech2(2, "gru", True, 4, 5)
+      model(tf.zeros([1, 8, 161, 1]), tf.constant([8]), training=True)
+      session.run(tf.compat.v1.global_variables_initializer())
+      return session.run({variable.op.name: variable for variable in tf.compat.v1.trainable_variables()})
+
+  first, again, other = weights(1, 0), weights(1, 7), weights(2, 0)
+  for name, value in first.items():
+    np.testing.assert_array_equal(value, again[name], err_msg=name)
+    assert name.endswith(("bias", "beta", "gamma")) == np.array_equal(value, other[name])
+  directions = [f"bidirectional_rnn/{side}/rnn_{side}_1/gates/kernel" for side in ("fw", "bw")]
+  assert not np.array_equal(*(first[name] for name in directions))

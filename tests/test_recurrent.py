@@ -8,26 +8,42 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import original_form
-from layers import convolution, recurrent
+from layers import cells, packing, recurrent
 from official_utils.lazy import tf
+
+
+def gru_reset_after_step(inputs, state, kernels):
+  """Step the GRU that the original does not have, as plainly as the others."""
+  (hidden,) = state
+  gates = tf.sigmoid(tf.matmul(tf.concat([inputs, hidden], 1), kernels["gates/kernel"]) + kernels["gates/bias"])
+  reset, update = tf.split(gates, 2, axis=1)
+  from_inputs, from_state = (
+    tf.matmul(value, kernels[f"candidate/{part}_projection/kernel"]) + kernels[f"candidate/{part}_projection/bias"]
+    for value, part in ((inputs, "input"), (hidden, "hidden"))
+  )
+  return (update * hidden + (1 - update) * tf.tanh(from_inputs + reset * from_state),)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plain_steps():
+  """Lend the plain form the cell that it lacks."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(original_form.STEPS, "gru_reset_after", gru_reset_after_step)
+    patch.setitem(original_form.NUM_STATES, "gru_reset_after", 1)
+    yield
 
 
 class Pair:
   """One layer in both forms over the same variables, with the gradients of a weighted sum of the outputs."""
 
-  def __init__(self, rnn_type: str, is_bidirectional: bool, depth: int, hidden: int, masked: bool):
+  def __init__(self, rnn_type: str, is_bidirectional: bool, depth: int, hidden: int):
     with tf.Graph().as_default():
       self.inputs = tf.compat.v1.placeholder(tf.float64, [None, None, depth])
       self.lengths = tf.compat.v1.placeholder(tf.int32, [None])
       self.factors = tf.compat.v1.placeholder(tf.float64, [None, None, None])
-      mask = None
-      if masked:
-        mask = convolution.time_major_mask(self.lengths, tf.shape(self.inputs)[0], tf.float64)
-      ours, self.lengths_out = recurrent.rnn_layer(
-        self.inputs, self.lengths, rnn_type, hidden, 1, is_bidirectional, mask
-      )
+      ours = run_layer(self.inputs, self.lengths, rnn_type, hidden, is_bidirectional)
       variables = tf.compat.v1.trainable_variables()
-      plain = self._plain(rnn_type, is_bidirectional, masked, variables)
+      plain = self._plain(rnn_type, is_bidirectional, variables)
       self.fetches = [
         [outputs, *tf.gradients(tf.reduce_sum(outputs * self.factors), [self.inputs, *variables])]
         for outputs in (ours, plain)
@@ -36,14 +52,14 @@ class Pair:
       self.session = tf.compat.v1.Session()
       self.session.run(tf.compat.v1.global_variables_initializer())
 
-  def _plain(self, rnn_type, is_bidirectional, masked, variables):
+  def _plain(self, rnn_type, is_bidirectional, variables):
     outputs = []
     for side in ("fw", "bw") if is_bidirectional else ("fw",):
       scope = re.compile(f".*rnn_{side}_1/(.*)")
       kernels = {match[1]: v for v in variables if (match := scope.match(v.op.name))}
-      lengths = self.lengths if masked else None
-      outputs.append(original_form.run_direction(rnn_type, self.inputs, lengths, kernels, side == "bw"))
-    return tf.concat(outputs, axis=2)
+      inputs = tf.transpose(self.inputs, [1, 0, 2])
+      outputs.append(original_form.run_direction(rnn_type, inputs, self.lengths, kernels, side == "bw"))
+    return tf.transpose(tf.concat(outputs, axis=2), [1, 0, 2])
 
   def compare(self, lengths: list[int], extra_steps: int, seed: int):
     generator = np.random.default_rng(seed)
@@ -52,14 +68,21 @@ class Pair:
         variable.load(generator.normal(0, 0.7, variable.shape.as_list()), self.session)
     steps, width = max(lengths) + extra_steps, self.fetches[0][0].shape[2]
     feeds = {
-      self.inputs: generator.normal(0, 1, [steps, len(lengths), self.inputs.shape[2]]),
+      self.inputs: generator.normal(0, 1, [len(lengths), steps, self.inputs.shape[2]]),
       self.lengths: lengths,
-      self.factors: generator.normal(0, 1, [steps, len(lengths), width]),
+      self.factors: generator.normal(0, 1, [len(lengths), steps, width]),
     }
     ours, plain = self.session.run(self.fetches, feeds)
     for left, right in zip(ours, plain, strict=True):
       np.testing.assert_allclose(left, right, rtol=0, atol=1e-11 * max(1, np.abs(right).max()))
     return ours[0]
+
+
+def run_layer(inputs, lengths, rnn_type, hidden, is_bidirectional, **options):
+  """Run one layer over a padded batch [batch, time, depth]."""
+  batch = packing.plan(lengths, tf.shape(inputs)[1])
+  rows = recurrent.rnn_layer(packing.pack(inputs, batch), batch, rnn_type, hidden, 1, is_bidirectional, **options)
+  return packing.unpack(rows, batch)
 
 
 PAIRS = {}
@@ -71,29 +94,69 @@ def pair(*key):
   return PAIRS[key]
 
 
-@pytest.mark.parametrize("rnn_type", ["gru", "lstm", "rnn"])
+@pytest.mark.parametrize("rnn_type", list(cells.SUPPORTED_RNNS))
 @settings(max_examples=25, deadline=None)
 @given(
   is_bidirectional=st.booleans(),
-  masked=st.booleans(),
-  sizes=st.sampled_from([(1, 1), (3, 2), (2, 5)]),
-  lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+  sizes=st.sampled_from([(1, 1), (3, 5)]),
+  lengths=st.lists(st.integers(0, 9), min_size=1, max_size=5),
   extra_steps=st.integers(0, 3),
   seed=st.integers(0, 2**32 - 1),
 )
-def test_values_and_gradients_equal_the_plain_form(
-  rnn_type, is_bidirectional, masked, sizes, lengths, extra_steps, seed
-):
-  outputs = pair(rnn_type, is_bidirectional, *sizes, masked).compare(lengths, extra_steps, seed)
-  if masked:
-    for number, length in enumerate(lengths):
-      assert not outputs[length:, number].any()
-      assert outputs[:length, number].any()
+def test_values_and_gradients_equal_the_plain_form(rnn_type, is_bidirectional, sizes, lengths, extra_steps, seed):
+  # A batch has at least one step.
+  outputs = pair(rnn_type, is_bidirectional, *sizes).compare(lengths, extra_steps + (max(lengths) == 0), seed)
+  for row, length in zip(outputs, lengths, strict=True):
+    assert not row[length:].any()
+    assert row[:length].any() == (length > 0)
+
+
+@pytest.mark.parametrize("rnn_type", list(cells.SUPPORTED_RNNS))
+def test_an_utterance_alone_equals_itself_among_others(rnn_type):
+  lengths = [4, 1, 6, 6, 3]
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    inputs = tf.compat.v1.placeholder(tf.float64, [None, None, 2])
+    sizes = tf.compat.v1.placeholder(tf.int32, [None])
+    outputs = run_layer(inputs, sizes, rnn_type, 3, is_bidirectional=True)
+    session.run(tf.compat.v1.global_variables_initializer())
+    # Far from a batch of zeros: what lies in the padding is not even a number.
+    batch = np.full([5, 8, 2], np.nan)
+    generator = np.random.default_rng(1)
+    for row, length in zip(batch, lengths, strict=True):
+      row[:length] = generator.normal(size=[length, 2])
+    together = session.run(outputs, {inputs: batch, sizes: lengths})
+    for row, whole, length in zip(batch, together, lengths, strict=True):
+      alone = session.run(outputs, {inputs: row[np.newaxis, :length], sizes: [length]})
+      np.testing.assert_allclose(whole[:length], alone[0], atol=1e-14)
+      assert not whole[length:].any()
+
+
+# Numbers have 11 bits in the one format and 8 in the other: what is allowed are ten units in the last place.
+@pytest.mark.parametrize(("compute_dtype", "tolerance"), [("float16", 10 * 2**-11), ("bfloat16", 10 * 2**-8)])
+@pytest.mark.parametrize("rnn_type", list(cells.SUPPORTED_RNNS))
+def test_half_precision_comes_close_over_the_same_float32_variables(rnn_type, compute_dtype, tolerance):
+  lengths, generator = [7, 12, 9], np.random.default_rng(4)
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    inputs = tf.constant(generator.normal(size=[3, 12, 8]).astype(np.float32))
+    fetches = []
+    for dtype in (None, compute_dtype):
+      with tf.compat.v1.variable_scope("", reuse=dtype is not None):
+        outputs = run_layer(inputs, lengths, rnn_type, 6, is_bidirectional=True, compute_dtype=dtype)
+      variables = tf.compat.v1.trainable_variables()
+      fetches.append([outputs, *tf.gradients(tf.reduce_sum(tf.square(outputs)), [inputs, *variables])])
+    assert {variable.dtype.base_dtype for variable in variables} == {tf.float32}
+    assert {tensor.dtype for tensor in fetches[1]} == {tf.float32}
+    for variable in variables:
+      variable.load(generator.normal(0, 0.3, variable.shape.as_list()), session)
+    exact, close = session.run(fetches)
+  for left, right in zip(exact, close, strict=True):
+    error = np.linalg.norm(left - right) / np.linalg.norm(left)
+    assert 0 < error < tolerance
 
 
 def test_bias_of_the_gates_starts_at_one():
   with tf.Graph().as_default():
-    recurrent.rnn_layer(tf.zeros([2, 1, 3]), None, "gru", 4, 1, False)
+    run_layer(tf.zeros([2, 1, 3]), tf.constant([1, 1]), "gru", 4, is_bidirectional=False)
     with tf.compat.v1.Session() as session:
       session.run(tf.compat.v1.global_variables_initializer())
       values = {v.op.name: session.run(v) for v in tf.compat.v1.trainable_variables()}

@@ -1,0 +1,273 @@
+"""The recurrent cells: their variables, their step, and what the hand-derived gradient needs of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from official_utils.lazy import tf
+
+
+@dataclass(frozen=True)
+class Cell:
+  """What the cells have in common: kernels that inputs and state share.
+
+  Attributes:
+    hidden_size: the size of a state.
+    kernels: each kernel's scope with its columns, in units of the hidden size, and its bias at the start.
+    num_states: tensors of a state; the first is the output.
+    saved_widths: columns of what `step` keeps, in units of the hidden size.
+    recorded_widths: columns of what `step_gradient` records, likewise.
+  """
+
+  hidden_size: int
+  kernels: ClassVar[Mapping[str, tuple[int, float]]]
+  num_states: ClassVar[int] = 1
+  saved_widths: ClassVar[Sequence[int]]
+  recorded_widths: ClassVar[Sequence[int]]
+
+  def variables(self, depth: int) -> dict[str, tuple[list[int], float | None]]:
+    """Name each variable with its shape and its value at the start; None leaves that to TensorFlow.
+
+    Args:
+      depth: the size of the inputs.
+    """
+    shapes = {}
+    for prefix, (columns, bias_start) in self.kernels.items():
+      shapes[f"{prefix}kernel"] = ([depth + self.hidden_size, columns * self.hidden_size], None)
+      shapes[f"{prefix}bias"] = ([columns * self.hidden_size], bias_start)
+    return shapes
+
+  def project(self, inputs: "tf.Tensor", values: Mapping[str, "tf.Tensor"]) -> tuple[list, list]:
+    """Multiply all inputs with their rows of the kernels.
+
+    Args:
+      inputs: [rows, depth].
+      values: of the variables.
+
+    Returns:
+      For each kernel the product plus bias, [rows, columns], and what the state is multiplied with, [hidden, columns].
+    """
+    projected, weights = [], []
+    for prefix in self.kernels:
+      input_rows, state_rows = split_kernel(values[f"{prefix}kernel"], inputs.shape[1])
+      projected.append(tf.matmul(inputs, input_rows) + values[f"{prefix}bias"])
+      weights.append(state_rows)
+    return projected, weights
+
+  def gradients(self, recorded: Sequence, previous: Sequence, saved: Sequence) -> tuple[Sequence, Sequence]:
+    """Compute for all steps at once the gradients of the projected inputs and of the state's weights.
+
+    Args:
+      recorded: what `step_gradient` recorded, [rows, columns]: here the gradients of the kernels' products.
+      previous: the states before each step, [rows, hidden].
+      saved: what `step` kept, [rows, columns].
+
+    Returns:
+      The gradients of what `project` returned.
+    """
+    factors = self.product_inputs(previous, saved)
+    return recorded, [
+      tf.matmul(factor, d_sum, transpose_a=True) for factor, d_sum in zip(factors, recorded, strict=True)
+    ]
+
+  def product_inputs(self, previous: Sequence, saved: Sequence) -> Sequence:
+    """List for all steps at once what each kernel's state rows were multiplied with, [rows, hidden]."""
+    return previous[:1]
+
+
+class Gru(Cell):
+  """The GRU cell whose reset gate acts on the state before the product."""
+
+  kernels = {"gates/": (2, 1.0), "candidate/": (1, 0.0)}
+  saved_widths = (2, 1)
+  recorded_widths = (2, 1)
+
+  def step(self, projected: Sequence, state: Sequence, weights: Sequence) -> tuple:
+    """Advance one step.
+
+    Args:
+      projected: gates [batch, 2 * hidden] and candidate [batch, hidden], the inputs' part of the products.
+      state: the output of the step before, [batch, hidden].
+      weights: the state's rows of both kernels, [hidden, 2 * hidden] and [hidden, hidden].
+
+    Returns:
+      The new state, and what the gradient needs: activated gates and candidate.
+    """
+    (hidden,) = state
+    gates = tf.sigmoid(projected[0] + tf.matmul(hidden, weights[0]))
+    reset, update = _halves(gates)
+    candidate = tf.tanh(projected[1] + tf.matmul(reset * hidden, weights[1]))
+    return (candidate + update * (hidden - candidate),), (gates, candidate)
+
+  def factors(self, previous: Sequence, state: Sequence, saved: Sequence) -> tuple:
+    """Compute for all steps at once what `step_gradient` multiplies with.
+
+    Args:
+      previous: the states before each step, [rows, hidden].
+      state: the states after each step.
+      saved: what `step` kept, [rows, columns].
+
+    Returns:
+      Tensors [rows, hidden].
+    """
+    (hidden,), (gates, candidate) = previous, saved
+    reset, update = _halves(gates)
+    to_candidate = (1 - update) * (1 - candidate * candidate)
+    to_update = (hidden - candidate) * update * (1 - update)
+    return to_candidate, to_update, hidden * reset * (1 - reset), update, reset
+
+  def step_gradient(self, d_state: Sequence, factors: Sequence, weights: Sequence) -> tuple:
+    """Go one step back.
+
+    Args:
+      d_state: the gradient of this step's state, [batch, hidden].
+      factors: from `factors`, at this step.
+      weights: those of `step`, transposed.
+
+    Returns:
+      The gradient of the state before, and what `gradients` needs: here the gradients of both products.
+    """
+    (d_hidden,), (to_candidate, to_update, to_reset, update, reset) = d_state, factors
+    d_candidate = d_hidden * to_candidate
+    d_reset_hidden = tf.matmul(d_candidate, weights[1])
+    d_gates = tf.concat([d_reset_hidden * to_reset, d_hidden * to_update], axis=1)
+    d_previous = d_hidden * update + d_reset_hidden * reset + tf.matmul(d_gates, weights[0])
+    return (d_previous,), (d_gates, d_candidate)
+
+  def product_inputs(self, previous: Sequence, saved: Sequence) -> Sequence:
+    """List what each kernel's state rows were multiplied with."""
+    return previous[0], _halves(saved[0])[0] * previous[0]
+
+
+class GruResetAfter(Cell):
+  """The GRU cell of cuDNN: the reset gate acts on the product with the state, which has a bias of its own.
+
+  The variables bear the names of TensorFlow's own CudnnCompatibleGRUCell.
+  """
+
+  kernels = {"gates/": (2, 1.0)}
+  saved_widths = (2, 1, 1)
+  recorded_widths = (3, 1)
+
+  def variables(self, depth: int) -> dict[str, tuple[list[int], float | None]]:
+    """Name each variable with its shape and its value at the start; see `Cell.variables`."""
+    shapes = super().variables(depth)
+    for part, size in (("input", depth), ("hidden", self.hidden_size)):
+      shapes[f"candidate/{part}_projection/kernel"] = ([size, self.hidden_size], None)
+      shapes[f"candidate/{part}_projection/bias"] = ([self.hidden_size], 0.0)
+    return shapes
+
+  def project(self, inputs: "tf.Tensor", values: Mapping[str, "tf.Tensor"]) -> tuple[list, list]:
+    """Multiply all inputs; the state is multiplied with one matrix [hidden, 3 * hidden], and has a bias [hidden]."""
+    (gates,), (gate_rows,) = super().project(inputs, values)
+    kernels, biases = (
+      [values[f"candidate/{part}_projection/{kind}"] for part in ("input", "hidden")] for kind in ("kernel", "bias")
+    )
+    return [gates, tf.matmul(inputs, kernels[0]) + biases[0]], [tf.concat([gate_rows, kernels[1]], axis=1), biases[1]]
+
+  def step(self, projected: Sequence, state: Sequence, weights: Sequence) -> tuple:
+    """Advance one step; see `Gru.step`. The candidate's product with the state is kept too."""
+    (hidden,) = state
+    sums = tf.matmul(hidden, weights[0])
+    gates = tf.sigmoid(projected[0] + sums[:, : 2 * self.hidden_size])
+    reset, update = _halves(gates)
+    product = sums[:, 2 * self.hidden_size :] + weights[1]
+    candidate = tf.tanh(projected[1] + reset * product)
+    return (candidate + update * (hidden - candidate),), (gates, candidate, product)
+
+  def factors(self, previous: Sequence, state: Sequence, saved: Sequence) -> tuple:
+    """Compute for all steps at once what `step_gradient` multiplies with: [rows, 3 * hidden] and [rows, hidden]."""
+    (hidden,), (gates, candidate, product) = previous, saved
+    reset, update = _halves(gates)
+    to_product = reset * _to_candidate(update, candidate)
+    to_update = (hidden - candidate) * update * (1 - update)
+    return tf.concat([to_product * product * (1 - reset), to_update, to_product], axis=1), update
+
+  def step_gradient(self, d_state: Sequence, factors: Sequence, weights: Sequence) -> tuple:
+    """Go one step back; see `Gru.step_gradient`. Records the gradients of the product and of the state itself."""
+    (d_hidden,), (to_sums, update) = d_state, factors
+    d_sums = tf.concat([d_hidden] * 3, axis=1) * to_sums
+    return (d_hidden * update + tf.matmul(d_sums, weights[0]),), (d_sums, d_hidden)
+
+  def gradients(self, recorded: Sequence, previous: Sequence, saved: Sequence) -> tuple[Sequence, Sequence]:
+    """Compute the gradients of the projected inputs and of the state's weights; see `Cell.gradients`."""
+    (d_sums, d_hidden), (gates, candidate, _) = recorded, saved
+    d_gates, d_product = d_sums[:, : 2 * self.hidden_size], d_sums[:, 2 * self.hidden_size :]
+    d_candidate = d_hidden * _to_candidate(_halves(gates)[1], candidate)
+    return (d_gates, d_candidate), (tf.matmul(previous[0], d_sums, transpose_a=True), tf.reduce_sum(d_product, axis=0))
+
+
+class Lstm(Cell):
+  """The LSTM cell without peepholes; 1.0 is added to the forget gate. A state is (output, cell)."""
+
+  kernels = {"": (4, 0.0)}
+  num_states = 2
+  saved_widths = (1, 1, 1, 1)
+  recorded_widths = (4,)
+
+  def step(self, projected: Sequence, state: Sequence, weights: Sequence) -> tuple:
+    """Advance one step; the columns are input, new, forget, output."""
+    hidden, cell = state
+    sums = tf.split(projected[0] + tf.matmul(hidden, weights[0]), 4, axis=1)
+    enter, new, keep, leave = tf.sigmoid(sums[0]), tf.tanh(sums[1]), tf.sigmoid(sums[2] + 1.0), tf.sigmoid(sums[3])
+    cell = cell * keep + enter * new
+    return (tf.tanh(cell) * leave, cell), (enter, new, keep, leave)
+
+  def factors(self, previous: Sequence, state: Sequence, saved: Sequence) -> tuple:
+    """Compute for all steps at once what `step_gradient` multiplies with; see `Gru.factors`."""
+    enter, new, keep, leave = saved
+    squashed = tf.tanh(state[1])
+    to_sums = (
+      new * enter * (1 - enter),
+      enter * (1 - new * new),
+      previous[1] * keep * (1 - keep),
+      squashed * leave * (1 - leave),
+    )
+    return *to_sums, leave * (1 - squashed * squashed), keep
+
+  def step_gradient(self, d_state: Sequence, factors: Sequence, weights: Sequence) -> tuple:
+    """Go one step back; see `Gru.step_gradient`."""
+    (d_hidden, d_cell), (*to_sums, to_cell, keep) = d_state, factors
+    d_cell += d_hidden * to_cell
+    d_sums = tf.concat([d_cell * factor for factor in to_sums[:3]] + [d_hidden * to_sums[3]], axis=1)
+    return (tf.matmul(d_sums, weights[0]), d_cell * keep), (d_sums,)
+
+
+class Rnn(Cell):
+  """The plain recurrent cell with tanh."""
+
+  kernels = {"": (1, 0.0)}
+  saved_widths = ()
+  recorded_widths = (1,)
+
+  def step(self, projected: Sequence, state: Sequence, weights: Sequence) -> tuple:
+    """Advance one step."""
+    return (tf.tanh(projected[0] + tf.matmul(state[0], weights[0])),), ()
+
+  def factors(self, previous: Sequence, state: Sequence, saved: Sequence) -> tuple:
+    """Compute for all steps at once what `step_gradient` multiplies with; see `Gru.factors`."""
+    return (1 - state[0] * state[0],)
+
+  def step_gradient(self, d_state: Sequence, factors: Sequence, weights: Sequence) -> tuple:
+    """Go one step back; see `Gru.step_gradient`."""
+    d_sum = d_state[0] * factors[0]
+    return (tf.matmul(d_sum, weights[0]),), (d_sum,)
+
+
+SUPPORTED_RNNS: dict[str, type[Cell]] = {"lstm": Lstm, "rnn": Rnn, "gru": Gru, "gru_reset_after": GruResetAfter}
+
+
+def split_kernel(kernel: "tf.Tensor", depth: int) -> list["tf.Tensor"]:
+  """Cut a kernel into the inputs' rows and the state's."""
+  return tf.split(kernel, [depth, kernel.shape[0] - depth], axis=0)
+
+
+def _halves(tensor) -> tuple:
+  """Cut the last axis in two; slices are copied by one thread, tf.split makes all of them meet."""
+  size = tensor.shape[-1] // 2
+  return tensor[..., :size], tensor[..., size:]
+
+
+def _to_candidate(update, candidate):
+  """Compute what leads from the gradient of a GRU's state to that of its candidate before tanh."""
+  return (1 - update) * (1 - candidate * candidate)

@@ -1,0 +1,91 @@
+"""Padded batches without their padding: the real time steps one after the other, as rows of a matrix.
+
+The rows of a time step stand together, longest utterance first, so that the utterances that are still running are always
+the first rows of the step before. What works on rows does nothing for padding and needs no mask.
+"""
+
+from typing import NamedTuple
+
+from official_utils.lazy import tf
+
+
+class Packing(NamedTuple):
+  """Where the real steps of a padded batch lie as rows.
+
+  Attributes:
+    lengths: [batch] int32, real time steps.
+    num_steps: time steps of the padded batch, a scalar.
+    counts: [longest], the rows of each time step.
+    starts: [longest], the first row of each time step.
+    sources: [rows], each row's place in the flattened [batch * time].
+    targets: [batch * time], each place's row counted from 1, 0 for padding.
+    neighbours: two of [rows]: the utterance's row one step earlier and one step later, counted from 1, 0 for none.
+  """
+
+  lengths: "tf.Tensor"
+  num_steps: "tf.Tensor"
+  counts: "tf.Tensor"
+  starts: "tf.Tensor"
+  sources: "tf.Tensor"
+  targets: "tf.Tensor"
+  neighbours: tuple["tf.Tensor", "tf.Tensor"]
+
+
+def plan(lengths: "tf.Tensor", num_steps: "tf.Tensor | int") -> Packing:
+  """Plan how a batch is packed.
+
+  Args:
+    lengths: [batch] int32, real time steps; none is above num_steps.
+    num_steps: time steps of the padded batch.
+  """
+  batch_size = tf.shape(lengths)[0]
+  # Equal lengths stay in their order.
+  order = tf.argsort(lengths, direction="DESCENDING", stable=True)
+  sorted_lengths = tf.gather(lengths, order)
+  is_real = tf.range(tf.reduce_max(lengths))[:, tf.newaxis] < sorted_lengths
+  time, place = tf.unstack(tf.cast(tf.where(is_real), tf.int32), num=2, axis=1)
+  counts = tf.reduce_sum(tf.cast(is_real, tf.int32), axis=1)
+  starts = tf.cumsum(counts, exclusive=True)
+  sources = tf.gather(order, place) * num_steps + time
+  rows = tf.range(1, tf.size(sources) + 1)
+  # A row's neighbours are as many rows away as the time step between has.
+  earlier = tf.where(time > 0, rows - tf.gather(counts, tf.maximum(time - 1, 0)), 0)
+  later = tf.where(time + 1 < tf.gather(sorted_lengths, place), rows + tf.gather(counts, time), 0)
+  targets = tf.scatter_nd(sources[:, tf.newaxis], rows, [batch_size * num_steps])
+  return Packing(lengths, tf.convert_to_tensor(num_steps), counts, starts, sources, targets, (earlier, later))
+
+
+def pack(inputs: "tf.Tensor", packing: Packing) -> "tf.Tensor":
+  """Turn [batch, time, depth] into rows [rows, depth]."""
+  return _inverse_pair(inputs, packing)[0](inputs)
+
+
+def unpack(rows: "tf.Tensor", packing: Packing) -> "tf.Tensor":
+  """Turn rows [rows, depth] into [batch, time, depth], zero in the padding."""
+  return _inverse_pair(rows, packing)[1](rows)
+
+
+def neighbours(rows: "tf.Tensor", packing: Packing, is_later: bool) -> "tf.Tensor":
+  """Give each row the utterance's row one step earlier, or later; zeros where there is none."""
+  return _take(rows, packing.neighbours[is_later])
+
+
+def _inverse_pair(tensor, packing: Packing):
+  """Make the two ways; each is the other's gradient, and both are a plain gather."""
+  depth = tensor.shape[-1]
+
+  def to_rows(padded):
+    return tf.ensure_shape(tf.gather(tf.reshape(padded, [-1, depth]), packing.sources), [None, depth])
+
+  def to_padded(rows):
+    return tf.reshape(_take(rows, packing.targets), [-1, packing.num_steps, depth])
+
+  return (
+    tf.custom_gradient(lambda padded: (to_rows(padded), to_padded)),
+    tf.custom_gradient(lambda rows: (to_padded(rows), to_rows)),
+  )
+
+
+def _take(rows, numbers):
+  """Gather rows by numbers counted from 1; 0 gives zeros."""
+  return tf.gather(tf.pad(rows, [[1, 0], [0, 0]]), numbers)
