@@ -1,29 +1,33 @@
 """Turns a manifest into checked entries, an order for each epoch, and batches of tensors."""
 
-import collections
 import contextlib
 import dataclasses
 import itertools
-import os
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
 
-from data import audio, manifest
-from data.featurizer import AudioFeaturizer, TextFeaturizer, compute_label_feature, normalize_text, steps_needed
-from data.manifest import Entry
+from data import audio, checks, manifest
+from data.batches import Batching, batch_wise_dataset_shuffle, cut, epoch_order
+from data.feature_cache import STORED, FeatureCache
+from data.featurizer import AudioFeaturizer, TextFeaturizer, compute_label_feature
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
 from official_utils.misc.parallel import available_cpus, ordered_map
 
-# How many examples a message shows.
-SHOWN = 5
-
-# A line number of the manifest with the entry that stands there.
-Row = tuple[int, Entry]
+__all__ = [
+  "AudioConfig",
+  "Batching",
+  "DatasetConfig",
+  "DeepSpeechDataset",
+  "batch_wise_dataset_shuffle",
+  "batched_input_fn",
+  "epoch_order",
+  "generate_batches",
+  "input_fn",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +52,7 @@ class DatasetConfig:
     on_unknown: "error" or "drop": what to do with transcripts that hold characters outside the vocabulary.
     leave_out_infeasible: whether utterances that CTC cannot align are left out. Evaluation keeps them: their words
       count as errors like any others, and their weight in the loss is 0.
+    feature_cache_dir: where computed features are kept; None keeps none.
   """
 
   audio_config: AudioConfig
@@ -56,6 +61,7 @@ class DatasetConfig:
   sortagrad: bool = True
   on_unknown: str = "error"
   leave_out_infeasible: bool = True
+  feature_cache_dir: str | None = None
 
 
 class DeepSpeechDataset:
@@ -86,16 +92,21 @@ class DeepSpeechDataset:
     )
     self.text_featurizer = TextFeaturizer(config.vocab_file_path)
     self.output_length = output_length
-    self.left_out: list[tuple[Entry, str]] = []
-    self.num_upper_case = 0
     self.failure: Exception | None = None
     self._too_short: set[int] = set()
 
+    cache_dir, num_bins = config.feature_cache_dir, self.num_feature_bins
+    self._cache = FeatureCache(cache_dir, dataclasses.asdict(settings), num_bins) if cache_dir else None
+
     rows = sorted(manifest.read_numbered(config.data_path), key=lambda row: row[1].size)
-    self._check_files(rows)
-    rows = self._check_characters(self._normalize(rows))
+    checks.check_files(rows, config.data_path)
+    rows, self.num_upper_case = checks.normalize_transcripts(rows)
+    rows, self.left_out = checks.check_characters(
+      rows, config.data_path, self.text_featurizer, config.vocab_file_path, config.on_unknown
+    )
     if config.leave_out_infeasible:
-      rows = self._check_lengths(rows)
+      rows, left_out = checks.check_lengths(rows, self.audio_featurizer, output_length)
+      self.left_out += left_out
     self.entries = [entry for _, entry in rows]
     self._report()
 
@@ -105,9 +116,19 @@ class DeepSpeechDataset:
     return self.text_featurizer.speech_labels
 
   @property
+  def seconds(self) -> list[float]:
+    """How long each utterance is, as the manifest has it."""
+    return [manifest.size_to_duration(entry.size) for entry in self.entries]
+
+  @property
   def num_feature_bins(self) -> int:
     """The number of features a frame."""
     return self.audio_featurizer.num_feature_bins
+
+  @property
+  def feature_dtype(self) -> np.dtype:
+    """The type of the features: float32, or float16 with a cache."""
+    return STORED if self._cache else np.dtype(np.float32)
 
   @property
   def has_feasible(self) -> bool:
@@ -117,100 +138,27 @@ class DeepSpeechDataset:
   def is_feasible(self, index: int, num_frames: int) -> bool:
     """Tell whether CTC can align an utterance with the frames that its audio gave; if not, say so the first time."""
     entry = self.entries[index]
-    reason = self._shortage(entry.transcript, num_frames)
+    reason = checks.shortage(entry.transcript, num_frames, self.output_length)
     if reason and self.config.leave_out_infeasible and index not in self._too_short:
       self._too_short.add(index)
       self.left_out.append((entry, reason))
       logging.warning("Not trained on: %s: %s", entry.path, reason)
     return reason is None
 
-  def _shortage(self, transcript: str, num_frames: int) -> str | None:
-    """Say why CTC cannot align a transcript with so many frames; None if it can."""
-    needed, steps = steps_needed(transcript), int(self.output_length(num_frames))
-    if needed <= steps:
-      return None
-    return (
-      f"{len(transcript)} labels, {needed - len(transcript)} of them doubled, need {needed} output steps; "
-      f"{num_frames} frames of audio give {steps}"
-    )
+  def features(self, index: int) -> np.ndarray:
+    """Read an utterance and compute its features, or take them from the cache: [frames, bins] of `feature_dtype`."""
+    path = self.entries[index].path
 
-  def _check_files(self, rows: list[Row]) -> None:
-    """Refuse a manifest that names audio files which are not there."""
-    missing = [row for row in rows if not os.path.exists(row[1].path)]
-    if missing:
-      first = ", ".join(f"{entry.path} (line {line})" for line, entry in sorted(missing)[:SHOWN])
-      raise UserError(
-        f"{self.config.data_path}: {len(missing)} of {len(rows)} audio files do not exist: "
-        f"{_and_more(first, len(missing))}; mend the paths or make the corpus anew with `python data/download.py`"
-      )
+    def compute():
+      return self.audio_featurizer.featurize(audio.read_audio(path, self.audio_featurizer.sample_rate))
 
-  def _normalize(self, rows: list[Row]) -> list[Row]:
-    """Bring all transcripts to the form that labels are made of, and count the changed cases."""
-    normalized = []
-    for line, entry in rows:
-      text = normalize_text(entry.transcript)
-      if text != entry.transcript:
-        self.num_upper_case += text != entry.transcript.strip()
-        entry = entry._replace(transcript=text)
-      normalized.append((line, entry))
-    return normalized
-
-  def _check_characters(self, rows: list[Row]) -> list[Row]:
-    """Refuse or leave out the transcripts with characters that are not in the vocabulary."""
-    known = self.text_featurizer.characters
-    faulty = [row for row in rows if not known.issuperset(row[1].transcript)]
-    if not faulty:
-      return rows
-    if self.config.on_unknown != "drop":
-      raise UserError(self._describe_unknown(faulty, len(rows)))
-    for line, entry in faulty:
-      unknown = "".join(sorted(set(entry.transcript) - known))
-      self.left_out.append((entry, f"line {line}: characters {unknown!r} are not in {self.config.vocab_file_path}"))
-    faulty_lines = {line for line, _ in faulty}
-    return [row for row in rows if row[0] not in faulty_lines]
-
-  def _describe_unknown(self, faulty: list[Row], num_rows: int) -> str:
-    """Say how many transcripts hold unknown characters, which ones, and where."""
-    known = self.text_featurizer.characters
-    counts = collections.Counter(c for _, entry in faulty for c in entry.transcript if c not in known)
-    characters = ", ".join(f"{character!r} ({count} times)" for character, count in counts.most_common(4 * SHOWN))
-    where = ", ".join(f"{self.config.data_path}:{line}" for line, _ in sorted(faulty)[:SHOWN])
-    blank = self.text_featurizer.index_to_token[self.text_featurizer.blank_index]
-    hint = f" ({blank!r}, its last line, stands for the blank)" if blank in counts else ""
-    return (
-      f"{self.config.data_path}: {len(faulty)} of {num_rows} transcripts hold characters that are not in "
-      f"{self.config.vocab_file_path}{hint}: {_and_more(characters, len(counts), 4 * SHOWN)}; in "
-      f"{_and_more(where, len(faulty))}; leave them out with --on_unknown=drop, mend the transcripts, or give a "
-      "--vocabulary_file with these characters"
-    )
-
-  def _check_lengths(self, rows: list[Row]) -> list[Row]:
-    """Leave out the utterances that are too short for their transcripts."""
-    sizes = np.array([entry.size for _, entry in rows], np.int64)
-    seconds = manifest.size_to_duration(sizes)
-    steps = self.output_length(self._frames_of(seconds))
-    kept = []
-    for (line, entry), available in zip(rows, np.asarray(steps).tolist(), strict=True):
-      # No text needs more than twice its length: most rows are settled without a look at their letters.
-      if 2 * len(entry.transcript) > available and steps_needed(entry.transcript) > available:
-        # The size may be that of a compressed file: only the audio itself can tell.
-        reason = self._shortage(entry.transcript, int(self._frames_of(audio.audio_duration(entry.path))))
-        if reason:
-          self.left_out.append((entry, f"line {line}: {reason}"))
-          continue
-      kept.append((line, entry))
-    return kept
-
-  def _frames_of(self, seconds):
-    """Convert a length (or an array of lengths) to frames."""
-    samples = np.rint(seconds * self.audio_featurizer.sample_rate).astype(np.int64)
-    return self.audio_featurizer.num_frames(samples)
+    return self._cache.features(path, compute) if self._cache else compute()
 
   def _report(self) -> None:
     """Say what was left out or changed, and refuse to go on with nothing."""
     path = self.config.data_path
     total = len(self.entries) + len(self.left_out)
-    for entry, reason in self.left_out[: 4 * SHOWN]:
+    for entry, reason in self.left_out[: 4 * checks.SHOWN]:
       logging.warning("Left out %s: %s, %s", entry.path, path, reason)
     if self.left_out:
       logging.warning("%d of %d utterances of %s are left out.", len(self.left_out), total, path)
@@ -224,111 +172,12 @@ class DeepSpeechDataset:
       )
 
 
-def _and_more(examples: str, total: int, shown: int = SHOWN) -> str:
-  """Say how many there are beside the examples shown."""
-  return f"{examples} and {total - shown} more" if total > shown else examples
-
-
-def batch_wise_dataset_shuffle(
-  entries: Sequence[Any], epoch_index: int, sortagrad: bool, batch_size: int, rng: random.Random, offset: int = 0
-) -> list[Any]:
-  """Permute whole batches, so that neighbours in length stay together.
-
-  Args:
-    entries: the utterances, by length.
-    epoch_index: epoch 0 is left alone with sortagrad.
-    sortagrad: whether the first epoch goes from short to long.
-    batch_size: utterances a batch.
-    rng: draws the permutation.
-    offset: where the list is first cut like a deck of cards, which changes what shares a batch.
-
-  Returns:
-    The entries in their new order; those that fill no batch come last.
-  """
-  entries = list(entries)
-  if sortagrad and epoch_index == 0:
-    return entries
-  entries = entries[offset:] + entries[:offset]
-  batches = list(range(len(entries) // batch_size))
-  rng.shuffle(batches)
-  remainder = entries[len(batches) * batch_size :]
-  return [entry for batch in batches for entry in entries[batch * batch_size : (batch + 1) * batch_size]] + remainder
-
-
-def epoch_order(num_entries: int, epoch_index: int, sortagrad: bool, batch_size: int, seed: int) -> list[int]:
-  """Give the order of an epoch, which depends on nothing but the arguments.
-
-  Args:
-    num_entries: number of utterances, sorted by length.
-    epoch_index: the epoch, from 0 on.
-    sortagrad: whether the first epoch goes from short to long.
-    batch_size: utterances a global batch.
-    seed: the run's seed.
-
-  Returns:
-    Indices of the utterances.
-  """
-  rng = random.Random(f"{seed}:{epoch_index}")
-  offset = rng.randrange(batch_size)
-  return batch_wise_dataset_shuffle(range(num_entries), epoch_index, sortagrad, batch_size, rng, offset)
-
-
-def input_fn(
-  batch_size: int,
-  dataset: DeepSpeechDataset,
-  orders: Sequence[Sequence[int]],
-  num_replicas: int = 1,
-  num_threads: int | None = None,
-) -> "tf.data.Dataset":
-  """Build the tf.data.Dataset of padded batches.
-
-  Args:
-    batch_size: utterances a global batch.
-    dataset: the utterances.
-    orders: for each epoch the indices into `dataset.entries`; no batch straddles two epochs.
-    num_replicas: each global batch is given as so many batches, one a replica; it divides `batch_size`.
-    num_threads: threads that read audio; None for one a processor.
-
-  Returns:
-    A tf.data.Dataset of (features, labels): features float32 "features" [batch, frames, bins, 1] and "weight"
-    [batch, 1], int32 "input_length" (frames), "label_length" and "index" (into the entries) [batch, 1]; labels int32
-    [batch, labels]. Shorter utterances are padded with zeros. Weights are such that the mean over the replicas of
-    sum(weight * loss) is the mean loss of the global batch.
-  """
-  if batch_size % num_replicas:
-    raise ValueError(f"batch_size {batch_size} is not divisible by num_replicas {num_replicas}")
-
-  def column(dtype):
-    return tf.TensorSpec([None, 1], dtype)
-
-  signature = (
-    {
-      "features": tf.TensorSpec([None, None, dataset.num_feature_bins, 1], tf.float32),
-      "input_length": column(tf.int32),
-      "label_length": column(tf.int32),
-      "weight": column(tf.float32),
-      "index": column(tf.int32),
-    },
-    tf.TensorSpec([None, None], tf.int32),
-  )
-
-  def generate():
-    # TensorFlow reports what a generator raises as text within text; the run loop wants the exception itself.
-    try:
-      yield from generate_batches(batch_size, dataset, orders, num_replicas, num_threads)
-    except Exception as error:
-      dataset.failure = dataset.failure or error
-      raise
-
-  return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(max(2, num_replicas))
-
-
 class Utterance(NamedTuple):
   """An utterance ready for a batch.
 
   Attributes:
     index: its place in the entries.
-    features: float32 [frames, bins].
+    features: [frames, bins] of the dataset's `feature_dtype`.
     labels: its label ids.
     weight: its weight in the loss.
   """
@@ -350,12 +199,22 @@ def generate_batches(
   num_threads: int | None = None,
 ) -> Iterator[Batch]:
   """Yield the batches of `input_fn` as numpy arrays."""
+  batches = [batch for order in orders for batch in cut(order, batch_size)]
+  return load_batches(dataset, batches, num_replicas, num_threads)
+
+
+def load_batches(
+  dataset: DeepSpeechDataset,
+  batches: Collection[Sequence[int]],
+  num_replicas: int = 1,
+  num_threads: int | None = None,
+) -> Iterator[Batch]:
+  """Yield the batches of `batched_input_fn` as numpy arrays, the features of the dataset's `feature_dtype`."""
   num_threads = num_threads or available_cpus()
-  batches = [order[start : start + batch_size] for order in orders for start in range(0, len(order), batch_size)]
-  # Reads one batch ahead of the one being gathered, and no further.
-  loaded = ordered_map(
-    lambda index: _load(dataset, index), itertools.chain.from_iterable(batches), num_threads, batch_size + num_threads
-  )
+  batches, to_load = itertools.tee(batches)
+  indices = itertools.chain.from_iterable(to_load)
+  # Reads a few utterances ahead of the one that is put into its batch, and no further: enough to keep the threads busy.
+  loaded = ordered_map(lambda index: _load(dataset, index), indices, num_threads, 4 * num_threads)
   with contextlib.closing(loaded):
     for batch in batches:
       utterances = list(itertools.islice(loaded, len(batch)))
@@ -364,11 +223,9 @@ def generate_batches(
 
 
 def _load(dataset: DeepSpeechDataset, index: int) -> Utterance:
-  """Read an utterance and compute its features and labels."""
-  entry = dataset.entries[index]
-  samples = audio.read_audio(entry.path, dataset.audio_featurizer.sample_rate)
-  labels = compute_label_feature(entry.transcript, dataset.text_featurizer.token_to_index)
-  return Utterance(index, dataset.audio_featurizer.featurize(samples), labels)
+  """Make an utterance's features and labels."""
+  labels = compute_label_feature(dataset.entries[index].transcript, dataset.text_featurizer.token_to_index)
+  return Utterance(index, dataset.features(index), labels)
 
 
 def _weigh(dataset: DeepSpeechDataset, utterances: list[Utterance], num_replicas: int) -> list[Utterance]:
@@ -394,11 +251,12 @@ def _pad(utterances: list[Utterance]) -> Batch:
   input_lengths = [len(features) for features in all_features]
   label_lengths = [len(labels) for labels in all_labels]
   num_bins = all_features[0].shape[1]
-  features = np.zeros((len(utterances), max(input_lengths), num_bins, 1), np.float32)
+  features = np.empty((len(utterances), max(input_lengths), num_bins, 1), all_features[0].dtype)
   # At least one column: not every operation takes a batch of empty transcripts for what it is.
   labels = np.zeros((len(utterances), max(1, *label_lengths)), np.int32)
   for row, utterance in enumerate(utterances):
     features[row, : input_lengths[row], :, 0] = utterance.features
+    features[row, input_lengths[row] :] = 0
     labels[row, : label_lengths[row]] = utterance.labels
 
   def column(values, dtype=np.int32):
@@ -412,3 +270,117 @@ def _pad(utterances: list[Utterance]) -> Batch:
     "index": column(indices),
   }
   return inputs, labels
+
+
+def input_fn(
+  batch_size: int,
+  dataset: DeepSpeechDataset,
+  orders: Sequence[Sequence[int]],
+  num_replicas: int = 1,
+  num_threads: int | None = None,
+) -> "tf.data.Dataset":
+  """Build the tf.data.Dataset of padded batches with so many utterances each.
+
+  Args:
+    batch_size: utterances a global batch.
+    dataset: the utterances.
+    orders: for each epoch the indices into `dataset.entries`; no batch straddles two epochs.
+    num_replicas: each global batch is given as so many batches, one a replica; it divides `batch_size`.
+    num_threads: threads that read audio; None for one a processor.
+
+  Returns:
+    What `batched_input_fn` describes.
+  """
+  if batch_size % num_replicas:
+    raise ValueError(f"batch_size {batch_size} is not divisible by num_replicas {num_replicas}")
+  batches = [batch for order in orders for batch in cut(order, batch_size)]
+  return batched_input_fn(dataset, batches, num_replicas, num_threads)
+
+
+def batched_input_fn(
+  dataset: DeepSpeechDataset,
+  batches: Collection[Sequence[int]],
+  num_replicas: int = 1,
+  num_threads: int | None = None,
+) -> "tf.data.Dataset":
+  """Build the tf.data.Dataset of padded batches.
+
+  Args:
+    dataset: the utterances.
+    batches: each global batch as indices into `dataset.entries`; gone through once for each pass over the result.
+    num_replicas: each global batch is given as so many batches, one a replica.
+    num_threads: threads that read audio; None for one a processor.
+
+  Returns:
+    A tf.data.Dataset of (features, labels): features float32 "features" [batch, frames, bins, 1] and "weight"
+    [batch, 1], int32 "input_length" (frames), "label_length" and "index" (into the entries) [batch, 1]; labels int32
+    [batch, labels]. Shorter utterances are padded with zeros. Weights are such that the mean over the replicas of
+    sum(weight * loss) is the mean loss of the global batch.
+  """
+
+  def column(dtype):
+    return tf.TensorSpec([None, 1], dtype)
+
+  signature = (
+    {
+      "features": tf.TensorSpec([None, None, dataset.num_feature_bins, 1], tf.as_dtype(dataset.feature_dtype)),
+      "input_length": column(tf.int32),
+      "label_length": column(tf.int32),
+      "weight": column(tf.float32),
+      "index": column(tf.int32),
+    },
+    tf.TensorSpec([None, None], tf.int32),
+  )
+  specs = tf.nest.flatten(signature)
+  passes = _Passes(dataset, batches, num_replicas, num_threads)
+
+  def fetch(pass_id, number):
+    def next_batch(pass_id, number):
+      return tf.nest.flatten(passes.next_batch(int(pass_id), int(number)))
+
+    tensors = tf.numpy_function(next_batch, [pass_id, number], [spec.dtype for spec in specs])
+    for tensor, spec in zip(tensors, specs, strict=True):
+      tensor.set_shape(spec.shape)
+    inputs, labels = tf.nest.pack_sequence_as(signature, tensors)
+    return inputs | {"features": tf.cast(inputs["features"], tf.float32)}, labels
+
+  # Not Dataset.from_generator: on TensorFlow 2.21 that tells the C library to give every array above 128 KiB back to
+  # the system as soon as it is freed, in the whole process, and to get each new one page by page.
+  pass_ids = tf.data.Dataset.from_tensors(0).map(lambda _: tf.numpy_function(passes.begin, [], tf.int64))
+  numbers = tf.data.Dataset.range(len(passes))
+  return pass_ids.flat_map(lambda pass_id: numbers.map(lambda number: fetch(pass_id, number))).prefetch(
+    max(2, num_replicas)
+  )
+
+
+class _Passes:
+  """Hands out batches one by one to any number of iterators, each from the first batch to the last."""
+
+  def __init__(self, dataset: DeepSpeechDataset, batches: Collection[Sequence[int]], num_replicas: int, num_threads):
+    self._dataset = dataset
+    self._load = lambda: load_batches(dataset, batches, num_replicas, num_threads)
+    self._length = len(batches) * num_replicas
+    self._ids = itertools.count()
+    self._running: dict[int, Iterator[Batch]] = {}
+
+  def __len__(self) -> int:
+    """Count the batches, those of the replicas each by itself."""
+    return self._length
+
+  def begin(self) -> np.int64:
+    """Begin a pass; return its number."""
+    pass_id = next(self._ids)
+    self._running[pass_id] = self._load()
+    return np.int64(pass_id)
+
+  def next_batch(self, pass_id: int, number: int) -> Batch:
+    """Return the next batch of a pass, of which it is this number; the last one ends the pass."""
+    # TensorFlow reports what is raised here as text within text; the run loop wants the exception itself.
+    try:
+      batch = next(self._running[pass_id])
+      if number == self._length - 1:
+        self._running.pop(pass_id).close()
+    except Exception as error:
+      self._dataset.failure = self._dataset.failure or error
+      raise
+    return batch

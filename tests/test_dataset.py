@@ -1,5 +1,6 @@
-"""Tests the checks before training, the order of epochs and the batches."""
+"""Tests data sets and the batches that are made of them."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -11,53 +12,30 @@ import numpy as np
 import pytest
 import soundfile
 from hypothesis import strategies as st
+from small_corpora import VOCABULARY, make_corpus, names_of, open_dataset, output_length
 
 from data import manifest
+from data.batches import Batching
 from data.dataset import (
   AudioConfig,
   DatasetConfig,
   DeepSpeechDataset,
   batch_wise_dataset_shuffle,
+  batched_input_fn,
   epoch_order,
   generate_batches,
   input_fn,
 )
-from data.featurizer import steps_needed
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
 
 FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
-VOCABULARY = os.path.join(os.path.dirname(__file__), "..", "data", "vocabulary.txt")
-RATE = 16000
 
 
-def output_length(frames):
-  return (frames + 3) // 4
-
-
-def open_dataset(data_path: str, normalize: bool = True, **options) -> DeepSpeechDataset:
-  config = DatasetConfig(AudioConfig(normalize=normalize), data_path, options.pop("vocabulary", VOCABULARY), **options)
-  return DeepSpeechDataset(config, output_length)
-
-
-def make_corpus(folder, utterances, sizes=None) -> str:
-  """Write noise of the given (seconds, transcript) and a manifest, with true sizes unless others are given."""
-  rng = np.random.default_rng(0)
-  entries = []
-  for number, (seconds, transcript) in enumerate(utterances):
-    path = os.path.join(folder, f"{number}.wav")
-    soundfile.write(path, rng.uniform(-0.5, 0.5, round(seconds * RATE)), RATE)
-    size = sizes[number] if sizes else manifest.duration_to_size(seconds)
-    entries.append(manifest.Entry(path, size, transcript))
-  data_path = os.path.join(folder, "m.tsv")
-  manifest.write_manifest(data_path, entries)
-  return data_path
-
-
-def run_in_graph(dataset: DeepSpeechDataset, batch_size: int, orders, **options) -> list:
+def run_in_graph(make_input) -> list:
   """Fetch all batches the way an Estimator does."""
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-    iterator = tf.compat.v1.data.make_initializable_iterator(input_fn(batch_size, dataset, orders, **options))
+    iterator = tf.compat.v1.data.make_initializable_iterator(make_input())
     session.run(iterator.initializer)
     following, batches = iterator.get_next(), []
     while True:
@@ -67,14 +45,8 @@ def run_in_graph(dataset: DeepSpeechDataset, batch_size: int, orders, **options)
         return batches
 
 
-def names_of(dataset: DeepSpeechDataset) -> list[str]:
-  return [os.path.basename(entry.path) for entry in dataset.entries]
-
-
 with open(os.path.join(FIXTURES, "dataset.json")) as _file:
   ORIGINAL = json.load(_file)
-with open(os.path.join(FIXTURES, "shuffle.json")) as _file:
-  SHUFFLES = json.load(_file)
 
 
 def test_entries_come_in_the_originals_order():
@@ -101,7 +73,7 @@ def test_batches_equal_the_originals(run):
   assert [os.path.join("wavs", names_of(dataset)[index]) for index in order] == run["entry_order"]
 
   # The original repeats within what it cuts into batches: for it, two repetitions are one long epoch.
-  batches = run_in_graph(dataset, run["batch_size"], [order * run["repeat"]])
+  batches = run_in_graph(lambda: input_fn(run["batch_size"], dataset, [order * run["repeat"]]))
   assert len(batches) == run["batches"]
   for number, (inputs, labels) in enumerate(batches):
     expected = {name: numbers[f"{run['key']}/{number}/{name}"] for name in ("input_length", "label_length", "labels")}
@@ -118,89 +90,6 @@ def test_batches_equal_the_originals(run):
       np.testing.assert_allclose(sums, numbers[f"{run['key']}/{number}/feature_sums"], rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("case", SHUFFLES["cases"], ids=str)
-def test_one_shuffle_equals_the_originals(case):
-  settings = case["epoch_index"], case["sortagrad"], case["batch_size"]
-  order = batch_wise_dataset_shuffle(range(case["size"]), *settings, random.Random(case["seed"]))
-  assert order == case["order"]
-
-
-@pytest.mark.parametrize("chain", SHUFFLES["chains"], ids=lambda chain: f"{chain['seed']}-{chain['size']}")
-def test_shuffling_again_and_again_equals_the_originals(chain):
-  rng, order = random.Random(chain["seed"]), list(range(chain["size"]))
-  for epoch, expected in enumerate(chain["orders"]):
-    order = batch_wise_dataset_shuffle(order, epoch, chain["sortagrad"], chain["batch_size"], rng)
-    assert order == expected
-
-
-@hypothesis.given(
-  size=st.integers(0, 40), epoch=st.integers(0, 5), batch_size=st.integers(1, 9), seed=st.integers(0, 10**6)
-)
-def test_an_epoch_holds_every_utterance_once_and_keeps_neighbours_together(size, epoch, batch_size, seed):
-  order = epoch_order(size, epoch, False, batch_size, seed)
-  assert sorted(order) == list(range(size))
-  assert order == epoch_order(size, epoch, False, batch_size, seed)
-  for start in range(0, size - batch_size + 1, batch_size):
-    batch = order[start : start + batch_size]
-    assert all((after - before) % size == 1 % size for before, after in zip(batch, batch[1:], strict=False))
-
-
-def test_with_sortagrad_the_first_epoch_goes_from_short_to_long():
-  assert epoch_order(50, 0, True, 4, 3) == list(range(50))
-  assert epoch_order(50, 1, True, 4, 3) == epoch_order(50, 1, False, 4, 3) != list(range(50))
-
-
-def test_epochs_and_seeds_differ_in_order_and_in_the_composition_of_batches():
-  def composition(order):
-    return {frozenset(order[start : start + 8]) for start in range(0, len(order), 8)}
-
-  orders = [epoch_order(100, epoch, True, 8, seed) for seed in (1, 2) for epoch in range(1, 50)]
-  assert len(set(map(tuple, orders))) == len(orders)
-  # Every offset within a batch occurs: as many compositions, and as many remainders, which are not always the longest.
-  assert len({frozenset(composition(order)) for order in orders}) == 8
-  assert len({frozenset(order[96:]) for order in orders}) == 8
-
-
-def test_the_offset_cuts_the_list_like_a_deck_of_cards():
-  order = batch_wise_dataset_shuffle("abcdefg", 1, True, 3, random.Random(0), offset=2)
-  batches = random.Random(0)
-  numbers = [0, 1]
-  batches.shuffle(numbers)
-  assert order == [letter for number in numbers for letter in ("cde", "fga")[number]] + ["b"]
-
-
-def test_names_missing_audio_files(tmp_path):
-  data_path = make_corpus(tmp_path, [(0.5, "a")] * 9)
-  for number in range(2, 9):
-    os.remove(tmp_path / f"{number}.wav")
-  with pytest.raises(UserError, match=r"7 of 9 audio files do not exist: .*2\.wav \(line 4\).*6\.wav.* and 2 more;"):
-    open_dataset(data_path)
-
-
-def test_unknown_characters_are_reported_before_training(tmp_path):
-  data_path = make_corpus(tmp_path, [(0.5, "ab"), (0.4, "café é"), (0.3, "a-b"), (0.6, "2 É")])
-  with pytest.raises(UserError) as caught:
-    open_dataset(data_path)
-  message = str(caught.value)
-  for part in ("3 of 4 transcripts", "'é' (3 times)", "'2' (1 times)", "'-' (1 times)", "stands for the blank"):
-    assert part in message
-  for line in (3, 4, 5):
-    assert f"{data_path}:{line}" in message
-  assert "--on_unknown=drop" in message
-
-
-def test_unknown_characters_can_be_left_out_by_name(tmp_path, caplog):
-  data_path = make_corpus(tmp_path, [(0.5, "ab"), (0.4, "café"), (0.3, "a-b")])
-  with caplog.at_level(logging.WARNING):
-    dataset = open_dataset(data_path, on_unknown="drop")
-  assert names_of(dataset) == ["0.wav"]
-  reasons = {os.path.basename(entry.path): reason for entry, reason in dataset.left_out}
-  assert "line 3: characters 'é'" in reasons["1.wav"]
-  assert "line 4: characters '-'" in reasons["2.wav"]
-  assert "1.wav" in caplog.text
-  assert "2 of 3 utterances" in caplog.text
-
-
 def test_another_vocabulary_knows_other_characters(tmp_path):
   vocabulary = tmp_path / "v.txt"
   vocabulary.write_text("é\n-\n2\n_\n", encoding="utf-8")
@@ -208,48 +97,6 @@ def test_another_vocabulary_knows_other_characters(tmp_path):
   dataset = open_dataset(data_path, vocabulary=str(vocabulary))
   _, labels = next(generate_batches(1, dataset, [[0]]))
   assert labels.tolist() == [[0, 1, 2]]
-
-
-@pytest.mark.parametrize(
-  ("text", "steps"), [("", 0), ("a", 1), ("ab", 2), ("aa", 3), ("aaa", 5), ("aab", 4), ("a a", 3), ("hello  you", 12)]
-)
-def test_counts_the_steps_that_ctc_needs(text, steps):
-  assert steps_needed(text) == steps
-
-
-def test_utterances_that_cannot_be_aligned_are_left_out_with_the_numbers(tmp_path):
-  # 0.3 s are 29 frames and 8 output steps.
-  data_path = make_corpus(tmp_path, [(0.3, "abcdefgh"), (0.3, "abcdefghi"), (0.3, "aabbccd"), (0.3, "aabbc")])
-  dataset = open_dataset(data_path)
-  assert names_of(dataset) == ["0.wav", "3.wav"]
-  (entry, reason), (_, doubled) = dataset.left_out
-  assert os.path.basename(entry.path) == "1.wav"
-  assert reason == "line 3: 9 labels, 0 of them doubled, need 9 output steps; 29 frames of audio give 8"
-  assert "7 labels, 3 of them doubled, need 10 output steps" in doubled
-
-
-def test_evaluation_keeps_them_without_weight(tmp_path, caplog):
-  data_path = make_corpus(tmp_path, [(0.3, "abcdefgh"), (0.3, "abcdefghi")])
-  with caplog.at_level(logging.WARNING):
-    dataset = open_dataset(data_path, leave_out_infeasible=False)
-    inputs, _ = next(generate_batches(2, dataset, [[0, 1]]))
-  assert names_of(dataset) == ["0.wav", "1.wav"]
-  assert inputs["weight"].tolist() == [[1.0], [0.0]]
-  assert not dataset.left_out
-  assert not caplog.records
-
-
-def test_a_size_that_looks_too_small_is_checked_in_the_file(tmp_path):
-  data_path = make_corpus(tmp_path, [(0.3, "abcdefgh"), (0.2, "abcdefgh")], sizes=[2000, 1000])
-  dataset = open_dataset(data_path)
-  assert names_of(dataset) == ["0.wav"]
-  assert "19 frames" in dataset.left_out[0][1]
-
-
-def test_nothing_left_is_an_error(tmp_path):
-  data_path = make_corpus(tmp_path, [(0.3, "abcdefghi")])
-  with pytest.raises(UserError, match=r"all 1 utterances are left out.*0\.wav because of line 2: 9 labels"):
-    open_dataset(data_path)
 
 
 @pytest.fixture(scope="module")
@@ -336,7 +183,7 @@ def test_the_batch_size_must_suit_the_replicas(corpus):
 
 def test_tensorflow_gets_what_the_generator_yields(corpus):
   orders = [[4, 3, 2, 1, 0], [5]]
-  fetched = run_in_graph(corpus, 4, orders, num_replicas=2, num_threads=2)
+  fetched = run_in_graph(lambda: input_fn(4, corpus, orders, num_replicas=2, num_threads=2))
   expected = list(generate_batches(4, corpus, orders, num_replicas=2))
   assert len(fetched) == len(expected) == 6
   for (inputs, labels), (expected_inputs, expected_labels) in zip(fetched, expected, strict=True):
@@ -346,12 +193,60 @@ def test_tensorflow_gets_what_the_generator_yields(corpus):
   assert corpus.failure is None
 
 
+def test_two_iterators_do_not_disturb_each_other_and_no_thread_is_left(corpus):
+  before = set(threading.enumerate())
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    made = input_fn(1, corpus, [range(12)], num_threads=2)
+    iterators = [tf.compat.v1.data.make_initializable_iterator(made) for _ in range(2)]
+    following = [iterator.get_next()[0]["index"] for iterator in iterators]
+    for _ in range(2):
+      session.run([iterator.initializer for iterator in iterators])
+      first = [session.run(following[0]).item() for _ in range(6)]
+      second = [session.run(following[1]).item() for _ in range(12)]
+      first += [session.run(following[0]).item() for _ in range(6)]
+      assert first == second == list(range(12))
+  left = {thread for thread in set(threading.enumerate()) - before if "ThreadPoolExecutor" in thread.name}
+  assert not left
+
+
+@pytest.mark.parametrize("num_replicas", [1, 3])
+def test_batches_by_duration_reach_tensorflow_for_any_number_of_replicas(corpus, num_replicas):
+  seconds = [manifest.size_to_duration(entry.size) for entry in corpus.entries]
+  batches = Batching(seconds, 4, batch_seconds=1.0).of_epochs([1, 2])
+  fetched = run_in_graph(lambda: batched_input_fn(corpus, batches, num_replicas))
+  assert len(fetched) == num_replicas * len(batches)
+  for number, batch in enumerate(batches):
+    parts = [inputs for inputs, _ in fetched[number * num_replicas : (number + 1) * num_replicas]]
+    weights = np.concatenate([part["weight"][:, 0] for part in parts])
+    indices = np.concatenate([part["index"][:, 0] for part in parts])
+    assert indices[weights > 0].tolist() == list(batch)
+    assert np.isclose(weights.sum(), num_replicas)
+    padded = sum(part["features"].shape[0] * part["features"].shape[1] for part in parts if part["weight"].any())
+    assert padded <= 100 or len(batch) == 1
+
+
+def test_with_a_cache_batches_are_rounded_whether_they_come_from_it_or_not(corpus, tmp_path):
+  config = dataclasses.replace(corpus.config, feature_cache_dir=str(tmp_path / "cache"))
+  plain = run_in_graph(lambda: input_fn(5, corpus, [range(12)]))
+  runs = []
+  for _ in range(2):
+    cached = DeepSpeechDataset(config, output_length)
+    runs += [run_in_graph(lambda dataset=cached: input_fn(5, dataset, [range(12)])) for _ in range(2)]
+  for run in runs:
+    for (inputs, labels), (expected, expected_labels) in zip(run, plain, strict=True):
+      assert inputs["features"].dtype == np.float32
+      np.testing.assert_array_equal(inputs["features"], expected["features"].astype(np.float16))
+      np.testing.assert_array_equal(inputs["input_length"], expected["input_length"])
+      np.testing.assert_array_equal(labels, expected_labels)
+  assert len(list((tmp_path / "cache").glob("*/*.index"))) == 1
+
+
 def test_a_failure_within_the_generator_is_kept_for_the_run_loop(tmp_path):
   data_path = make_corpus(tmp_path, [(0.3, "a"), (0.4, "b"), (0.5, "c")])
   dataset = open_dataset(data_path)
   os.remove(dataset.entries[1].path)
   with pytest.raises(tf.errors.OpError):
-    run_in_graph(dataset, 1, [[0, 1, 2]])
+    run_in_graph(lambda: input_fn(1, dataset, [[0, 1, 2]]))
   assert isinstance(dataset.failure, UserError)
   assert dataset.entries[1].path in str(dataset.failure)
 
@@ -363,3 +258,14 @@ def test_threads_end_when_batches_are_no_longer_wanted(corpus):
   assert set(threading.enumerate()) - before
   batches.close()
   assert not set(threading.enumerate()) - before
+
+
+def test_evaluation_keeps_them_without_weight(tmp_path, caplog):
+  data_path = make_corpus(tmp_path, [(0.3, "abcdefgh"), (0.3, "abcdefghi")])
+  with caplog.at_level(logging.WARNING):
+    dataset = open_dataset(data_path, leave_out_infeasible=False)
+    inputs, _ = next(generate_batches(2, dataset, [[0, 1]]))
+  assert names_of(dataset) == ["0.wav", "1.wav"]
+  assert inputs["weight"].tolist() == [[1.0], [0.0]]
+  assert not dataset.left_out
+  assert not caplog.records

@@ -1,0 +1,147 @@
+"""Gathers utterances, sorted by length, into the batches of each epoch."""
+
+import bisect
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def batch_wise_dataset_shuffle(
+  entries: Sequence[Any], epoch_index: int, sortagrad: bool, batch_size: int, rng: random.Random, offset: int = 0
+) -> list[Any]:
+  """Permute whole batches, so that neighbours in length stay together.
+
+  Args:
+    entries: the utterances, by length.
+    epoch_index: epoch 0 is left alone with sortagrad.
+    sortagrad: whether the first epoch goes from short to long.
+    batch_size: utterances a batch.
+    rng: draws the permutation.
+    offset: where the list is first cut like a deck of cards, which changes what shares a batch.
+
+  Returns:
+    The entries in their new order; those that fill no batch come last.
+  """
+  entries = list(entries)
+  if sortagrad and epoch_index == 0:
+    return entries
+  entries = entries[offset:] + entries[:offset]
+  batches = list(range(len(entries) // batch_size))
+  rng.shuffle(batches)
+  remainder = entries[len(batches) * batch_size :]
+  return [entry for batch in batches for entry in entries[batch * batch_size : (batch + 1) * batch_size]] + remainder
+
+
+def epoch_order(num_entries: int, epoch_index: int, sortagrad: bool, batch_size: int, seed: int) -> list[int]:
+  """Give the order of an epoch, which depends on nothing but the arguments.
+
+  Args:
+    num_entries: number of utterances, sorted by length.
+    epoch_index: the epoch, from 0 on.
+    sortagrad: whether the first epoch goes from short to long.
+    batch_size: utterances a global batch.
+    seed: the run's seed.
+
+  Returns:
+    Indices of the utterances.
+  """
+  rng = random.Random(f"{seed}:{epoch_index}")
+  offset = rng.randrange(batch_size)
+  return batch_wise_dataset_shuffle(range(num_entries), epoch_index, sortagrad, batch_size, rng, offset)
+
+
+def cut(order: Sequence[int], batch_size: int) -> list[Sequence[int]]:
+  """Cut the order of an epoch into batches of a number of utterances, the last one of what is left."""
+  return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+class Batching:
+  """The rule by which the utterances of a training set share batches; an epoch depends on it and its number alone."""
+
+  def __init__(
+    self,
+    seconds: Sequence[float],
+    batch_size: int,
+    batch_seconds: float | None = None,
+    sortagrad: bool = True,
+    seed: int = 1,
+  ):
+    """Choose the rule.
+
+    Args:
+      seconds: how long each utterance is, from short to long.
+      batch_size: utterances a global batch, where `batch_seconds` does not say otherwise.
+      batch_seconds: the longest that a global batch may be, padding included, in place of a number of utterances: what
+        a step costs in time and memory is its padded size. An utterance longer than that has a batch of its own.
+      sortagrad: whether the first epoch goes from short to long.
+      seed: the run's seed.
+    """
+    # One sample at least: nothing fits into a batch without end.
+    self._seconds = np.maximum(seconds, 1e-4)
+    self._batch_size = batch_size
+    self._batch_seconds = batch_seconds
+    self._sortagrad = sortagrad
+    self._seed = seed
+
+  def epoch(self, index: int) -> list[Sequence[int]]:
+    """Give the batches of an epoch, each the indices of its utterances.
+
+    By number of utterances they are those of `epoch_order`. By duration, the sorted list is cut from a place on that is
+    drawn below the size of the first batch, and all batches are permuted.
+
+    Args:
+      index: the epoch, from 0 on.
+    """
+    if self._batch_seconds is None:
+      order = epoch_order(len(self._seconds), index, self._sortagrad, self._batch_size, self._seed)
+      return cut(order, self._batch_size)
+    if self._sortagrad and index == 0:
+      return self._cut_by_duration(0)
+    rng = random.Random(f"{self._seed}:{index}")
+    batches = self._cut_by_duration(rng.randrange(self._fitting(0)))
+    rng.shuffle(batches)
+    return batches
+
+  def num_batches(self, index: int) -> int:
+    """Count the batches of an epoch, which by duration may be one more or less than those of another."""
+    return len(self.epoch(index)) if self._batch_seconds else -(-len(self._seconds) // self._batch_size)
+
+  def of_epochs(self, indices: Sequence[int]) -> "EpochBatches":
+    """Give the batches of several epochs, one after the other; no batch straddles two."""
+    return EpochBatches(self, indices)
+
+  def _cut_by_duration(self, start: int) -> list[range]:
+    """Cut the sorted utterances into batches as large as may be, from `start` on; what is before is one batch more."""
+    batches = [range(start)] if start else []
+    while start < len(self._seconds):
+      batches.append(range(start, start + self._fitting(start)))
+      start = batches[-1].stop
+    return batches
+
+  def _fitting(self, start: int) -> int:
+    """Count how many utterances from `start` on fit into a batch, one at least: the last of them is the longest."""
+
+    def padded(count):
+      return count * self._seconds[start + count - 1]
+
+    counts = range(1, len(self._seconds) - start + 1)
+    return max(1, bisect.bisect_right(counts, self._batch_seconds, key=padded))
+
+
+class EpochBatches:
+  """The batches of several epochs, made as they are asked for, as often as they are."""
+
+  def __init__(self, batching: Batching, indices: Sequence[int]):
+    self._batching = batching
+    self._indices = indices
+
+  def __len__(self) -> int:
+    """Count the batches."""
+    return sum(map(self._batching.num_batches, self._indices))
+
+  def __iter__(self) -> Iterator[Sequence[int]]:
+    """Yield each batch, as the indices of its utterances."""
+    for index in self._indices:
+      yield from self._batching.epoch(index)

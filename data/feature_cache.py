@@ -1,0 +1,248 @@
+"""Keeps computed features on disk, for all runs that make them by the same settings.
+
+Each set of settings has a folder below that of the cache. Whoever writes there has a pair of files of its own: NAME.features
+holds features, one utterance's after the other's, and NAME.index a record for each. A record is written after the features
+that it points at and holds their checksum. So nobody waits for anybody, and what was half done when a process was killed or
+a machine went down is never taken for features.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import tempfile
+import threading
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+from official_utils.misc.errors import UserError
+from official_utils.misc.files import write_atomically
+
+# Another number for another way of computing or storing features: those of before are not found any more.
+FORMAT = 1
+# Half precision keeps 11 bits of a value and halves what is read from the disk.
+STORED = np.dtype("<f2")
+# A record of an index file: the identity of the audio file, and where its features are.
+RECORD = np.dtype([("key", "<u8"), ("more", "<u8"), ("offset", "<u8"), ("frames", "<u4"), ("checksum", "<u4")])
+# Seconds between two looks at what others have written.
+PAUSE = 1.0
+
+# What tells an audio file from all others and from what it was before: a hash of path, size and time of change.
+Identity = tuple[int, int]
+
+
+class FeatureCache:
+  """The stored features of one set of settings; threads may share it.
+
+  Values are rounded when they are stored, and those that are not stored yet are handed out rounded as well: what a
+  network is trained on does not depend on what the cache holds.
+  """
+
+  def __init__(self, folder: str, settings: Mapping[str, float], num_bins: int):
+    """Open the cache, or make it.
+
+    Args:
+      folder: the cache's folder, which any number of data sets and runs may share.
+      settings: what features depend on beside the audio, by name.
+      num_bins: features a frame.
+
+    Raises:
+      UserError: the folder cannot be written to.
+    """
+    described = json.dumps(
+      {"format": FORMAT} | {name: float(value) for name, value in settings.items()}, sort_keys=True
+    )
+    self._folder = os.path.join(folder, hashlib.blake2b(described.encode(), digest_size=8).hexdigest())
+    self._num_bins = num_bins
+    self._lock = threading.Lock()
+    self._index = _Index(self._folder)
+    self._writer: _Writer | None = None
+    self._is_broken = False
+    try:
+      os.makedirs(self._folder, exist_ok=True)
+      with tempfile.TemporaryFile(dir=self._folder):
+        pass
+      if not os.path.exists(settings_file := os.path.join(self._folder, "settings.json")):
+        write_atomically(settings_file, f"{described}\n")
+      self._index.refresh()
+    except OSError as error:
+      raise UserError(
+        f"{folder}: cannot keep features there ({error.strerror}); choose another --feature_cache_dir"
+      ) from error
+
+  def features(self, path: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return the features of an audio file.
+
+    Args:
+      path: the file. What was stored is not used if the file's size or time of change has become another.
+      compute: makes float32 [frames, bins] where none are stored.
+
+    Returns:
+      float16 [frames, bins].
+    """
+    identity = _identify(path)
+    stored = self._load(identity)
+    if stored is None:
+      stored = compute().astype(STORED)
+      # A file that was exchanged meanwhile is another.
+      if identity and identity == _identify(path):
+        self._attempt(lambda: self._store(identity, stored))
+    return stored
+
+  def _load(self, identity: Identity | None) -> np.ndarray | None:
+    """Read the features of a file, if they are stored and undamaged."""
+    if identity is None:
+      return None
+    if self._index.find(identity) is None:
+      self._attempt(lambda: self._index.refresh(PAUSE))
+    place = self._index.find(identity)
+    return place and _read(place, self._num_bins)
+
+  def _store(self, identity: Identity, stored: np.ndarray) -> None:
+    """Write features down."""
+    self._writer = self._writer or _Writer(self._folder)
+    self._index.add(self._writer.name, self._writer.append(identity, stored))
+
+  def _attempt(self, action: Callable[[], None]) -> None:
+    """Let one thread at a time do something to the folder; once that fails, say so and let nothing more be done."""
+    with self._lock:
+      if self._is_broken:
+        return
+      try:
+        action()
+      except OSError as error:
+        self._is_broken = True
+        logging.warning(
+          "%s: cannot store more features (%s); going on without. Make room or choose another --feature_cache_dir.",
+          self._folder,
+          error.strerror,
+        )
+
+
+class _Place(NamedTuple):
+  """Where features are stored: a file, their first byte, the number of frames and the checksum of the bytes."""
+
+  file: str
+  offset: int
+  frames: int
+  checksum: int
+
+
+class _Index:
+  """The records of all index files of a folder: some 50 bytes for each, in a few blocks sorted by key."""
+
+  def __init__(self, folder: str):
+    self._folder = folder
+    # The pairs of files, and how many records of each are in the blocks.
+    self._names: list[str] = []
+    self._num_read: dict[str, int] = {}
+    # (keys, records, the number of each record's pair of files), the oldest first.
+    self._blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    self._refreshed_at = -np.inf
+
+  def find(self, identity: Identity) -> _Place | None:
+    """Find the newest record of a file."""
+    for keys, records, writers in reversed(self._blocks):
+      number = int(np.searchsorted(keys, np.uint64(identity[0]), side="right")) - 1
+      if number >= 0:
+        *found, offset, frames, checksum = records[number].item()
+        if tuple(found) == identity:
+          file = os.path.join(self._folder, f"{self._names[writers[number]]}.features")
+          return _Place(file, offset, frames, checksum)
+    return None
+
+  def add(self, name: str, records: np.ndarray) -> None:
+    """Take in records that a pair of files has got."""
+    if name not in self._num_read:
+      self._names.append(name)
+    self._num_read[name] = self._num_read.get(name, 0) + len(records)
+    writers = np.full(len(records), self._names.index(name), np.int32)
+    blocks = [*self._blocks, (records["key"], records, writers)]
+    # Blocks of a size are united, so that there are few of them and a record is not moved often.
+    while len(blocks) > 1 and len(blocks[-2][0]) <= 2 * len(blocks[-1][0]):
+      blocks[-2:] = [tuple(map(np.concatenate, zip(*blocks[-2:], strict=True)))]
+    # Of records of the same file the newest stays the last.
+    order = np.argsort(blocks[-1][0], kind="stable")
+    blocks[-1] = tuple(column[order] for column in blocks[-1])
+    # In one step: other threads are looking for something meanwhile.
+    self._blocks = blocks
+
+  def refresh(self, pause: float = 0.0) -> None:
+    """Read what has been written to the folder, unless that was done within so many seconds."""
+    if time.monotonic() - self._refreshed_at < pause:
+      return
+    self._refreshed_at = time.monotonic()
+    for file_name in sorted(os.listdir(self._folder)):
+      name, extension = os.path.splitext(file_name)
+      if extension == ".index":
+        start = self._num_read.get(name, 0) * RECORD.itemsize
+        # A record that is being written is left for the next time.
+        records = np.fromfile(os.path.join(self._folder, file_name), RECORD, offset=start)
+        if len(records):
+          self.add(name, records)
+
+
+class _Writer:
+  """A pair of files that takes new features.
+
+  Attributes:
+    name: what both files are called; later ones come later in the alphabet.
+  """
+
+  def __init__(self, folder: str):
+    self.name = f"{time.time_ns():020d}-{secrets.token_hex(8)}"
+    self._path = os.path.join(folder, self.name)
+    self._size = 0
+
+  def append(self, identity: Identity, stored: np.ndarray) -> np.ndarray:
+    """Write the features of a file and after them their record, which is returned as an array of one."""
+    record = np.array([(*identity, self._size, len(stored), zlib.crc32(stored))], RECORD)
+    try:
+      _append(f"{self._path}.features", stored)
+      _append(f"{self._path}.index", record)
+    except OSError:
+      # Features without a record would only take room.
+      if os.path.exists(f"{self._path}.features"):
+        os.truncate(f"{self._path}.features", self._size)
+      raise
+    self._size += stored.nbytes
+    return record
+
+
+def _identify(path: str) -> Identity | None:
+  """Make the identity of a file, None if there is no such file."""
+  try:
+    status = os.stat(path)
+  except OSError:
+    return None
+  text = f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}"
+  digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=16).digest()
+  return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+
+
+def _read(place: _Place, num_bins: int) -> np.ndarray | None:
+  """Read features; None if they are gone or damaged."""
+  try:
+    # Not mapped into memory: that is slower, and keeps a descriptor for each utterance until its batch is complete.
+    with open(place.file, "rb", buffering=0) as file:
+      file.seek(place.offset)
+      content = file.read(place.frames * num_bins * STORED.itemsize)
+  except OSError:
+    return None
+  if zlib.crc32(content) != place.checksum:
+    return None
+  return np.frombuffer(content, STORED).reshape(place.frames, num_bins)
+
+
+def _append(path: str, values: np.ndarray) -> None:
+  """Write the bytes of an array to the end of a file."""
+  # Without a buffer nothing is written later than it seems to be, but a part at a time.
+  with open(path, "ab", buffering=0) as file:
+    rest = memoryview(values).cast("B")
+    while rest:
+      rest = rest[file.write(rest) :]

@@ -1,0 +1,73 @@
+"""Tests the checks before training."""
+
+import logging
+import os
+
+import pytest
+from small_corpora import make_corpus, names_of, open_dataset
+
+from data.featurizer import steps_needed
+from official_utils.misc.errors import UserError
+
+
+def test_names_missing_audio_files(tmp_path):
+  data_path = make_corpus(tmp_path, [(0.5, "a")] * 9)
+  for number in range(2, 9):
+    os.remove(tmp_path / f"{number}.wav")
+  with pytest.raises(UserError, match=r"7 of 9 audio files do not exist: .*2\.wav \(line 4\).*6\.wav.* and 2 more;"):
+    open_dataset(data_path)
+
+
+def test_unknown_characters_are_reported_before_training(tmp_path):
+  data_path = make_corpus(tmp_path, [(0.5, "ab"), (0.4, "café é"), (0.3, "a-b"), (0.6, "2 É")])
+  with pytest.raises(UserError) as caught:
+    open_dataset(data_path)
+  message = str(caught.value)
+  for part in ("3 of 4 transcripts", "'é' (3 times)", "'2' (1 times)", "'-' (1 times)", "stands for the blank"):
+    assert part in message
+  for line in (3, 4, 5):
+    assert f"{data_path}:{line}" in message
+  assert "--on_unknown=drop" in message
+
+
+def test_unknown_characters_can_be_left_out_by_name(tmp_path, caplog):
+  data_path = make_corpus(tmp_path, [(0.5, "ab"), (0.4, "café"), (0.3, "a-b")])
+  with caplog.at_level(logging.WARNING):
+    dataset = open_dataset(data_path, on_unknown="drop")
+  assert names_of(dataset) == ["0.wav"]
+  reasons = {os.path.basename(entry.path): reason for entry, reason in dataset.left_out}
+  assert "line 3: characters 'é'" in reasons["1.wav"]
+  assert "line 4: characters '-'" in reasons["2.wav"]
+  assert "1.wav" in caplog.text
+  assert "2 of 3 utterances" in caplog.text
+
+
+def test_utterances_that_cannot_be_aligned_are_left_out_with_the_numbers(tmp_path):
+  # 0.3 s are 29 frames and 8 output steps.
+  data_path = make_corpus(tmp_path, [(0.3, "abcdefgh"), (0.3, "abcdefghi"), (0.3, "aabbccd"), (0.3, "aabbc")])
+  dataset = open_dataset(data_path)
+  assert names_of(dataset) == ["0.wav", "3.wav"]
+  (entry, reason), (_, doubled) = dataset.left_out
+  assert os.path.basename(entry.path) == "1.wav"
+  assert reason == "line 3: 9 labels, 0 of them doubled, need 9 output steps; 29 frames of audio give 8"
+  assert "7 labels, 3 of them doubled, need 10 output steps" in doubled
+
+
+def test_a_size_that_looks_too_small_is_checked_in_the_file(tmp_path):
+  data_path = make_corpus(tmp_path, [(0.3, "abcdefgh"), (0.2, "abcdefgh")], sizes=[2000, 1000])
+  dataset = open_dataset(data_path)
+  assert names_of(dataset) == ["0.wav"]
+  assert "19 frames" in dataset.left_out[0][1]
+
+
+def test_nothing_left_is_an_error(tmp_path):
+  data_path = make_corpus(tmp_path, [(0.3, "abcdefghi")])
+  with pytest.raises(UserError, match=r"all 1 utterances are left out.*0\.wav because of line 2: 9 labels"):
+    open_dataset(data_path)
+
+
+@pytest.mark.parametrize(
+  ("text", "steps"), [("", 0), ("a", 1), ("ab", 2), ("aa", 3), ("aaa", 5), ("aab", 4), ("a a", 3), ("hello  you", 12)]
+)
+def test_counts_the_steps_that_ctc_needs(text, steps):
+  assert steps_needed(text) == steps
