@@ -13,7 +13,7 @@ export PY
 CORPUS ?= mrt
 DEMO_DIR ?= demo
 
-.PHONY: help venv demo test lint test-oldest test-newest bench clean
+.PHONY: help venv demo test lint test-oldest test-newest bench bench-venv clean
 
 help:
 	@echo "make venv | demo | test | lint | test-oldest | test-newest | bench | clean"
@@ -43,9 +43,14 @@ test-newest:
 	@.ci/venv .venv-newest "3.13" requirements-dev.txt "tensorflow==2.21.*"
 	.venv-newest/bin/python -m pytest $(PYTEST_ARGS)
 
-bench: venv
-	.venv/bin/python benchmarks/recurrent.py
+# Everything that is claimed to be fast, beside its peers; writes the table of docs/performance.md.
+bench: venv bench-venv
+	@.ci/bench .venv/bin/python
+
+# What the product is compared with, and needs none of.
+bench-venv:
+	@.ci/venv .venv-bench "$(VERSIONS)" requirements-bench.txt
 
 clean:
-	rm -rf .venv .venv-oldest .venv-newest .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-newest .venv-bench .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

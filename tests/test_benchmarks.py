@@ -1,23 +1,347 @@
-"""Runs each benchmark on small shapes, from another folder, as a user would."""
+"""Runs each benchmark on small shapes, from another folder, as a user would, and holds the peers against the original."""
 
+import glob
 import json
 import os
+import re
 import subprocess
 import sys
 
-FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "benchmarks")
+import numpy as np
+import pytest
+
+import decoder
+import deep_speech
+from benchmarks import (
+  child,
+  evaluation,
+  floor,
+  input_pipeline,
+  original_evaluation,
+  original_form,
+  original_input,
+  step_profile,
+  table,
+  timing,
+)
+from official_utils.lazy import tf
+from official_utils.misc.errors import UserError
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+FOLDER = os.path.join(ROOT, "benchmarks")
+FIXTURES = os.path.join(ROOT, "tests", "fixtures")
+SMALL_STEP = ["--rnn_hidden_layers=2", "--rnn_hidden_size=4", "--batch_size=2", "--frames=48", "--runs=2"]
 
 
-def run(tmp_path, name: str, *arguments: str) -> str:
+def start(tmp_path, name: str, *arguments: str) -> subprocess.CompletedProcess:
   command = [sys.executable, os.path.join(FOLDER, name), *arguments]
-  done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+  return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+
+def run(tmp_path, name: str, *arguments: str) -> list[str]:
+  done = start(tmp_path, name, *arguments)
   assert done.returncode == 0, done.stderr
-  return done.stdout
+  return done.stdout.splitlines()
+
+
+def check_report(lines: list[str], runs: int) -> dict:
+  result = json.loads(lines[-1])
+  printed = dict(re.findall(r"^ours is (\S+) times as \w+ as (\w+) \(best", "\n".join(lines), re.MULTILINE))
+  assert {peer: float(ratio) for ratio, peer in printed.items()} == pytest.approx(result["ratios"], abs=0.006)
+  assert [len(values) for values in result["values"].values()] == [runs] * (1 + len(result["ratios"]))
+  return result
+
+
+# The commands.
 
 
 def test_recurrent_prints_a_ratio(tmp_path):
   shape = ["--hidden=8", "--depth=8", "--batch=2", "--steps=5", "--layers=1"]
-  lines = run(tmp_path, "recurrent.py", "--runs=2", *shape).splitlines()
-  result = json.loads(lines[-1])
-  assert f"ours is {result['ratio']:.2f} times as fast" in lines[-2]
-  assert [len(seconds) for seconds in result["seconds"].values()] == [2, 2]
+  check_report(run(tmp_path, "recurrent.py", "--runs=2", *shape), 2)
+
+
+def test_train_step_prints_ratio_and_floor(tmp_path):
+  lines = run(tmp_path, "train_step.py", "--shape=B", "--ragged", *SMALL_STEP)
+  result = check_report(lines, 2)
+  assert result["setting"] == "gru 2 x 4, batch 2, 48 frames, lengths from half of that on"
+  assert lines[0] == f"a step must do {result['gflop']:.1f} GFLOP:"
+  assert result["share_of_product_rate"] > 0
+
+
+def test_train_step_shows_where_time_goes(tmp_path):
+  lines = run(tmp_path, "train_step.py", "--profile=ours", *SMALL_STEP)
+  kinds = next(number for number, line in enumerate(lines) if "kind of operation" in line)
+  seconds = [float(line.split()[1]) for line in lines[kinds + 1 : kinds + 6]]
+  assert seconds == sorted(seconds, reverse=True)
+  assert "Conv2D" in "".join(lines[kinds + 1 : kinds + 6])
+
+
+def test_train_step_measures_memory(tmp_path):
+  result = check_report(run(tmp_path, "train_step.py", "--memory", *SMALL_STEP), 1)
+  assert result["unit"] == "MiB"
+  assert all(values[0] > 0 for values in result["values"].values())
+
+
+def test_a_missing_torch_is_said_in_one_line(tmp_path):
+  done = start(tmp_path, "train_step.py", "--peer=torch", f"--torch_python={tmp_path}/python")
+  assert done.returncode == 1
+  assert done.stderr.startswith("error: --peer=torch needs PyTorch")
+  assert "make bench-venv" in done.stderr
+  assert done.stderr.count("\n") == 1
+
+
+def test_an_unknown_peer_is_refused(tmp_path):
+  done = start(tmp_path, "evaluation.py", "--peer=sphinx")
+  assert done.returncode == 2
+  assert "the peers are original_form" in done.stderr
+
+
+def test_evaluation_prints_a_ratio(tmp_path):
+  lines = run(tmp_path, "evaluation.py", "--utterances=8", "--part=2", "--seconds=2", "--runs=2")
+  assert check_report(lines, 2)["scale"] == {"original_form": 4.0}
+
+
+def test_make_bench_runs_every_benchmark():
+  with open(os.path.join(ROOT, ".ci", "bench"), encoding="utf-8") as file:
+    named = re.findall(r"^(\w+\.py)", file.read(), re.MULTILINE)
+  commands = set()
+  for path in glob.glob(os.path.join(FOLDER, "*.py")):
+    with open(path, encoding="utf-8") as file:
+      if 'if __name__ == "__main__":' in file.read():
+        commands.add(os.path.basename(path))
+  assert set(named) == commands - {"table.py", "torch_network.py"}
+
+
+# The original's form, held against numbers of the original and against ours.
+
+
+class Forms:
+  """The network in the original's form and in ours without masks, over the variables of a fixture file."""
+
+  def __init__(self, path: str):
+    self.numbers = np.load(path)
+    meta = json.loads(bytes(self.numbers["meta_json"]).decode())
+    config, self.trainable = meta["config"], meta["trainable"]
+    settings = {key: config[key] for key in ("rnn_type", "rnn_hidden_size", "rnn_hidden_layers", "is_bidirectional")}
+    settings |= {"use_bias": config["use_bias"], "conv_layout": "official", "mask_padding": False}
+    with tf.Graph().as_default():
+      self.features = tf.compat.v1.placeholder(tf.float32, [None, None, 161, 1])
+      self.lengths = [tf.compat.v1.placeholder(tf.int32, [None, 1]) for _ in range(2)]
+      self.labels = tf.compat.v1.placeholder(tf.int32, [None, None])
+      flat = [tf.squeeze(length, 1) for length in self.lengths]
+      num_frames = tf.shape(self.features)[1]
+      logits = original_form.network(self.features, settings, config["num_classes"], training=True)
+      losses = original_form.ctc_losses(logits, num_frames, flat[0], self.labels, flat[1])
+      with tf.compat.v1.variable_scope("", reuse=True):
+        logits, _ = deep_speech.make_network(settings, config["num_classes"])(self.features, flat[0], training=True)
+      steps = deep_speech.compute_length_after_conv(num_frames, tf.shape(logits)[0], self.lengths[0])
+      logits = tf.transpose(logits, [1, 0, 2])
+      our_losses = deep_speech.ctc_loss(self.lengths[1], steps, self.labels, logits)
+      variables = {variable.op.name: variable for variable in tf.compat.v1.global_variables()}
+      chosen = [variables[name] for name in self.trainable]
+      self.fetches = []
+      for each in (losses, tf.squeeze(our_losses, 1)):
+        self.fetches.append([each, *tf.gradients(tf.reduce_mean(each), chosen)])
+      self.session = tf.compat.v1.Session()
+      for name in meta["variable_order"]:
+        variables[name].load(self.numbers[f"var/{name}"], self.session)
+
+  def run(self, batch: str) -> list:
+    keys = ("in_features", "in_input_length", "in_label_length", "in_labels")
+    values = [self.numbers[f"{batch}/{key}"] for key in keys]
+    return self.session.run(self.fetches, dict(zip([self.features, *self.lengths, self.labels], values, strict=True)))
+
+  def sampled(self, group: str, name: str, value: np.ndarray) -> tuple:
+    """Return the fixture's numbers and ours at the same places."""
+    if f"{group}/{name}" in self.numbers:
+      return self.numbers[f"{group}/{name}"], value
+    return self.numbers[f"{group}_sample/{name}"], value.ravel()[self.numbers[f"{group}_index/{name}"]]
+
+
+@pytest.mark.parametrize("name", ["gru_l1_bias", "gru_l2_nobias_c12", "lstm_l1_bias", "patched_rnn_l2_bias"])
+def test_original_form_equals_the_original_and_ours(name):
+  forms = Forms(os.path.join(FIXTURES, f"model_{name}.npz"))
+  for batch, tolerance in (("equal", 1e-3), ("padded", 2e-2)):
+    (losses, *gradients), (our_losses, *our_gradients) = forms.run(batch)
+    np.testing.assert_allclose(losses, forms.numbers[f"{batch}/ctc_loss_each"].ravel(), rtol=2e-5)
+    np.testing.assert_allclose(our_losses, losses, rtol=2e-5)
+    for key, gradient, ours in zip(forms.trainable, gradients, our_gradients, strict=True):
+      assert np.linalg.norm(ours - gradient) <= tolerance * np.linalg.norm(gradient), key
+      expected, gradient = forms.sampled(f"{batch}/grad", key, gradient)
+      assert np.linalg.norm(gradient - expected) <= tolerance * np.linalg.norm(expected), key
+
+
+def test_original_evaluation_equals_the_originals_numbers():
+  with open(os.path.join(FIXTURES, "evaluate.json"), encoding="utf-8") as file:
+    expected = json.load(file)["given_probabilities"]
+  with np.load(os.path.join(FIXTURES, "evaluate_probs.npz")) as stored:
+    utterances = [stored[str(number)] for number in range(len(expected["decoded"]))]
+  targets = [transcript for _, _, transcript in expected["entries"]]
+  texts = [original_evaluation.decode(each, evaluation.LABELS) for each in utterances]
+  assert texts == expected["decoded"]
+  pairs = list(zip(texts, targets, strict=True))
+  assert [original_evaluation.word_errors(*pair) for pair in pairs] == expected["word_errors"]
+  assert [original_evaluation.char_errors(*pair) for pair in pairs] == expected["char_errors"]
+  rates = original_evaluation.evaluate(utterances, targets, evaluation.LABELS)
+  assert rates == (expected["result"]["WER"], expected["result"]["CER"])
+
+
+def test_both_evaluations_agree_on_a_corpus_with_plausible_errors():
+  corpus = evaluation.make_corpus(20, 4)
+  np.testing.assert_allclose(np.exp(corpus.log_probs).sum(2), 1, rtol=1e-5)
+  score = evaluation.build_ours(corpus, 8)()
+  assert isinstance(score, decoder.Score)
+  expected = original_evaluation.evaluate(corpus.log_probs, corpus.references, evaluation.LABELS)
+  assert (score.mean_wer, score.mean_cer) == pytest.approx(expected)
+  assert 0.02 < score.cer < 0.15
+
+
+# What they are made of.
+
+
+def test_forms_take_turns_and_warm_up_is_not_counted():
+  order = []
+  forms = {name: lambda name=name: order.append(name) for name in ("ours", "peer")}
+  seconds = timing.measure(forms, runs=2, warm_up=1)
+  assert order == ["ours", "peer"] * 3
+  assert {name: len(values) for name, values in seconds.items()} == {"ours": 2, "peer": 2}
+
+
+def test_ratios_compare_medians_and_scale_parts():
+  values = {"ours": [1.0, 2.0, 9.0], "whole": [3.0, 5.0, 4.0], "part": [1.0]}
+  assert timing.ratios(values, {"part": 10}) == {"whole": 2.0, "part": 5.0}
+  assert timing.ratios(values, {"part": 10}, min) == {"whole": 3.0, "part": 10.0}
+
+
+def test_operations_are_counted_as_by_hand():
+  settings = {"rnn_type": "gru", "rnn_hidden_size": 3, "rnn_hidden_layers": 2, "is_bidirectional": True}
+  counts = floor.count_operations(settings | {"conv_layout": "official"}, num_bins=5, num_classes=7, lengths=[9, 4])
+  # 9 and 4 frames make 5 and 2 after the first convolution, 3 and 1 after the second; 5 bins make 3.
+  assert counts == {
+    "convolution 1": 2 * 2 * 7 * 3 * 41 * 11 * 32,
+    "convolution 2": 2 * 3 * 4 * 3 * 21 * 11 * 32 * 32,
+    "inputs of recurrent layers": 2 * 3 * 4 * (3 * 32 + 6) * 18,
+    "states of recurrent layers": 2 * 3 * 4 * 3 * 18 * 2,
+    "dense layer": 2 * 3 * 4 * 6 * 7,
+  }
+
+
+def test_the_profile_counts_the_operations_of_a_step():
+  """Of a step whose operations are all plain: the original's form."""
+  settings = {"rnn_type": "gru", "rnn_hidden_size": 4, "rnn_hidden_layers": 2, "is_bidirectional": True}
+  settings |= {"use_bias": False, "conv_layout": "official"}
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    spectrograms = tf.compat.v1.placeholder(tf.float32, [None, None, 161, 1])
+    logits = original_form.network(spectrograms, settings, 29, training=True)
+    step = original_form.train_op(tf.reduce_sum(logits * logits), 1e-3)
+    session.run(tf.compat.v1.global_variables_initializer())
+    nodes = step_profile.trace(session, step, {spectrograms: np.ones([2, 40, 161, 1], np.float32)})
+  rows = step_profile.group(nodes, lambda name, kind: kind)
+  expected = floor.count_operations(settings, 161, 29, [40, 40])
+  assert sum(row.operations for row in rows.values()) == sum(expected.values())
+  seconds, busy = step_profile.busy_seconds(nodes)
+  assert 0 < busy <= seconds <= sum(row.seconds for row in rows.values()) + seconds - busy + 1e-6
+
+
+def test_a_child_answers_line_by_line():
+  program = "import sys\nprint('ready', flush=True)\nfor line in sys.stdin: print(line.strip() * 2, flush=True)"
+  process = child.Child([sys.executable, "-c", program])
+  assert [process.ask("a"), process.ask("b")] == ["aa", "bb"]
+
+
+def test_a_child_that_ends_is_reported():
+  with pytest.raises(UserError, match="ended with exit code 3"):
+    child.Child([sys.executable, "-c", "raise SystemExit(3)"])
+  process = child.Child([sys.executable, "-c", "print('ready', flush=True); input(); raise SystemExit(4)"])
+  for _ in range(2):
+    with pytest.raises(UserError, match="ended with exit code 4"):
+      process.ask("step")
+  with pytest.raises(UserError, match="does not start"):
+    child.Child(["/nonexistent/python"])
+
+
+def test_the_table_goes_between_the_marks(tmp_path):
+  document, results = tmp_path / "performance.md", tmp_path / "results"
+  document.write_text(f"Before\n{table.BEGIN}\nold\n{table.END}\nAfter\n", encoding="utf-8")
+  result = {
+    "benchmark": "step",
+    "setting": "gru",
+    "note": "fast",
+    "unit": "s",
+    "ratios": {"torch": 3.0, "part": 20},
+    "best_ratios": {"torch": 3.75, "part": 25},
+    "values": {"ours": [1.0, 1.5, 1.25], "torch": [3.75], "part": [0.5, 0.25]},
+    "scale": {"part": 100},
+  }
+  results.write_text(f"step\n{json.dumps(result)}\n", encoding="utf-8")
+  run(tmp_path, "table.py", f"--results={results}", f"--document={document}")
+  lines = document.read_text(encoding="utf-8").split("\n")
+  assert lines[:2] == ["Before", table.BEGIN]
+  assert lines[3].startswith(f"TensorFlow {tf.__version__}, ")
+  assert lines[5:] == [
+    "| benchmark | setting | ours | peer | peer : ours | best : best |",
+    "|---|---|---|---|---|---|",
+    "| step | gru; fast | 1.25 s (1 to 1.5) | torch 3.75 s | 3.00 | 3.75 |",
+    "| step | gru; fast | 1.25 s (1 to 1.5) | part 37.5 s (25 to 50) | 20.00 | 25.00 |",
+    "",
+    table.END,
+    "After",
+    "",
+  ]
+
+
+def test_a_document_without_marks_is_left_alone(tmp_path):
+  document = tmp_path / "performance.md"
+  document.write_text("Nothing\n", encoding="utf-8")
+  with pytest.raises(UserError, match="must be a file with the lines"):
+    table.replace_between_marks(str(document), "table")
+  assert document.read_text(encoding="utf-8") == "Nothing\n"
+
+
+# The input.
+
+
+def test_features_prints_a_ratio(tmp_path):
+  check_report(run(tmp_path, "features.py", "--clips=3", "--runs=2"), 2)
+
+
+@pytest.mark.parametrize("source", ["flac", "wav", "cache"])
+def test_input_pipeline_prints_a_ratio(source, tmp_path):
+  arguments = ["--utterances=3", "--batch_size=2", "--passes=2", "--runs=2", f"--source={source}"]
+  result = check_report(run(tmp_path, "input_pipeline.py", *arguments), 2)
+  assert result["setting"] == f"{source}, 3 utterances, 54 s of audio, batch 2"
+  assert not os.listdir(tmp_path)
+
+
+def test_input_pipeline_times_the_start_on_many_rows(tmp_path):
+  lines = run(tmp_path, "input_pipeline.py", "--rows=500", "--utterances=4", "--batch_size=3")
+  assert check_report(lines, 1)["setting"].startswith("a manifest of 500 rows")
+
+
+@pytest.mark.parametrize("wave", ["noise_16k", "chirp_8k", "real_16k"])
+def test_original_features_equal_the_originals_numbers(wave):
+  with np.load(os.path.join(FIXTURES, "features.npz")) as numbers:
+    samples, rate = numbers[f"wave/{wave}"] / 32768, 8000 if wave.endswith("8k") else 16000
+    spectrogram = original_input.spectrogram(samples, rate, rate // 50, rate // 100)
+    np.testing.assert_allclose(spectrogram, numbers[f"spec/{wave}/w20_s10"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+      original_input.featurize(samples, rate), numbers[f"norm/{wave}/w20_s10"], rtol=0, atol=1e-5
+    )
+
+
+def test_both_inputs_make_the_same_batches():
+  dataset = input_pipeline.open_dataset(os.path.join(FIXTURES, "manifest.tsv"))
+  fetched = []
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    for batches in (
+      input_pipeline.speech_dataset.input_fn(3, dataset, [range(7)]),
+      original_input.input_fn(3, dataset),
+    ):
+      following = tf.compat.v1.data.make_one_shot_iterator(batches).get_next()
+      fetched.append([session.run(following) for _ in range(3)])
+  for (inputs, labels), (expected, expected_labels) in zip(*fetched, strict=True):
+    np.testing.assert_array_equal(labels, expected_labels)
+    np.testing.assert_array_equal(inputs["input_length"], expected["input_length"])
+    np.testing.assert_array_equal(inputs["label_length"], expected["label_length"])
+    # Values of quiet bins are known to 1e-2 only, see test_featurizer.
+    np.testing.assert_allclose(inputs["features"], expected["features"], rtol=0, atol=1e-3)
