@@ -14,15 +14,18 @@ from absl import flags
 import deep_speech_model
 import speech_flags
 from data import dataset as speech_dataset
-from layers import ctc, normalization
+from layers import ctc, cudnn, normalization
 from official_utils import estimator as tf_estimator
 from official_utils.flags import core as flags_core
 from official_utils.lazy import tf
-from official_utils.logs import hooks_helper, logger
+from official_utils.logs import hooks_helper, input_wait, logger
 from official_utils.misc import distribution_utils, model_helpers
 from official_utils.misc.errors import UserError
 from speech_flags import define_deep_speech_flags
-from training import checkpoints, evaluation
+from training import checkpoints, evaluation, loss_scale
+
+# From this share of the time on, waiting for input is worth a word.
+WAIT_TO_SAY = 0.05
 
 
 def compute_length_after_conv(
@@ -72,18 +75,19 @@ def model_fn(
     features: the dictionary that `data.dataset.input_fn` describes.
     labels: [batch, labels] int32, None when predicting.
     mode: one of the Estimator's ModeKeys.
-    params: "network" (settings by flag name), "speech_labels" and "learning_rate".
+    params: what `make_estimator` gives.
 
   Returns:
     An EstimatorSpec.
   """
   network = params["network"]
   model = make_network(network, len(params["speech_labels"]))
+  model = model._replace(rnn_kernel=params["rnn_kernel"], compute_dtype=params["compute_dtype"])
   training = mode == tf_estimator.ModeKeys.TRAIN
   if training and network["mask_padding"]:
     step = tf.compat.v1.train.get_or_create_global_step()
     model = model._replace(norm_momentum=normalization.early_momentum(step))
-  frames = features["features"]
+  frames = tf.cast(features["features"], tf.float32)
   logits, lengths = model(frames, tf.squeeze(features["input_length"], axis=1), training)
   num_steps = tf.shape(logits)[0]
   logits = tf.transpose(logits, [1, 0, 2])
@@ -99,7 +103,10 @@ def model_fn(
   if mode == tf_estimator.ModeKeys.EVAL:
     metrics = evaluation.error_metrics(logits, lengths, labels, features["label_length"], params["speech_labels"])
     return tf_estimator.EstimatorSpec(mode, loss=loss, eval_metric_ops=metrics)
-  return tf_estimator.EstimatorSpec(mode, loss=loss, train_op=make_train_op(loss, params["learning_rate"]))
+  input_wait.seconds_waited(features["features"])
+  return tf_estimator.EstimatorSpec(
+    mode, loss=loss, train_op=make_train_op(loss, params["learning_rate"], params["loss_scale"])
+  )
 
 
 def make_network(network: Mapping[str, Any], num_classes: int) -> deep_speech_model.DeepSpeech2:
@@ -137,14 +144,14 @@ def _predictions(logits, lengths, features) -> dict:
   return predictions
 
 
-def make_train_op(loss: "tf.Tensor", learning_rate: float) -> "tf.Operation":
+def make_train_op(loss: "tf.Tensor", learning_rate: float, scale: float | str = 1) -> "tf.Operation":
   """Build one Adam step and the update of the moving statistics; name the tensors that hooks look for."""
   tf.identity(learning_rate, name="learning_rate")
   tf.identity(loss, name="cross_entropy")
   optimizer = tf.compat.v1.train.AdamOptimizer(learning_rate)
   # The moving statistics read the global step, so they are updated before it moves.
   with tf.control_dependencies(tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS)):
-    return optimizer.minimize(loss, global_step=tf.compat.v1.train.get_or_create_global_step())
+    return loss_scale.minimize(optimizer, loss, tf.compat.v1.train.get_or_create_global_step(), scale)
 
 
 def generate_dataset(
@@ -159,7 +166,13 @@ def generate_dataset(
   """
   audio_config = speech_dataset.AudioConfig(**speech_flags.feature_settings(flags_obj), normalize=True)
   config = speech_dataset.DatasetConfig(
-    audio_config, data_path, flags_obj.vocabulary_file, flags_obj.sortagrad, flags_obj.on_unknown, is_training
+    audio_config,
+    data_path,
+    flags_obj.vocabulary_file,
+    flags_obj.sortagrad,
+    flags_obj.on_unknown,
+    is_training,
+    flags_obj.feature_cache_dir,
   )
   return speech_dataset.DeepSpeechDataset(
     config, lambda frames: deep_speech_model.compute_output_length(frames, flags_obj.conv_layout)
@@ -187,6 +200,9 @@ def make_estimator(
     "network": speech_flags.network_settings(flags_obj),
     "speech_labels": list(speech_labels),
     "learning_rate": flags_obj.learning_rate,
+    "rnn_kernel": cudnn.choose_kernel(flags_obj.rnn_kernel, flags_obj.rnn_type, devices),
+    "compute_dtype": flags_core.get_tf_dtype(flags_obj).name,
+    "loss_scale": flags_core.get_loss_scale(flags_obj),
   }
   return tf_estimator.Estimator(model_fn=model_fn, model_dir=flags_obj.model_dir, config=config, params=params)
 
@@ -203,8 +219,9 @@ class _Run:
     self._sets = {name: generate_dataset(path, flags_obj, name == "train") for name, path in paths.items() if path}
     for name, each in self._sets.items():
       print(f"{name}: {len(each.entries)} utterances of {paths[name]}, {len(each.left_out)} left out", flush=True)
-    self._num_train = len(self._sets["train"].entries)
-    self._steps_per_epoch = -(-self._num_train // flags_obj.batch_size)
+    self._batching = speech_dataset.Batching(
+      self._sets["train"].seconds, flags_obj.batch_size, flags_obj.batch_seconds, flags_obj.sortagrad, flags_obj.seed
+    )
     # Not before the data was found good: what is removed is gone.
     if flags_obj.clean:
       model_helpers.clean_model_dir(flags_obj.model_dir, checkpoints.MARKER_FILES)
@@ -217,7 +234,7 @@ class _Run:
   def train_until_done(self) -> str:
     """Train and evaluate in turns; return why that ended."""
     num_epochs, cycle = self._flags.train_epochs, self._flags.epochs_between_evals
-    epoch = self._model_dir.completed_epochs(self._steps_per_epoch)
+    epoch = self._model_dir.completed_epochs(self._batching.num_batches(0))
     row = None
     if epoch:
       print(f"found {epoch} epochs done in {self._flags.model_dir}", flush=True)
@@ -230,8 +247,9 @@ class _Run:
         return f"{epoch} epochs are done, --train_epochs={num_epochs}"
       # A cycle ends at a whole multiple, also after a run that stopped elsewhere.
       count = min(cycle - epoch % cycle, num_epochs - epoch)
-      self._model_dir.plan_epochs(epoch, count, self._steps_per_epoch)
-      training_results = self._train_cycle(range(epoch, epoch + count))
+      epochs = range(epoch, epoch + count)
+      self._model_dir.plan_epochs(epoch, [self._batching.num_batches(index) for index in epochs])
+      training_results = self._train_cycle(epochs)
       epoch += count
       row = self._evaluate_cycle(epoch, training_results)
     return f"WER {row[evaluation.WER_KEY]:.4f} after epoch {epoch} is at or below the threshold {threshold:g}"
@@ -248,28 +266,35 @@ class _Run:
   def _evaluate(self, name: str) -> tuple[dict, list[str]]:
     """Transcribe and score the "eval" or the "test" set with the newest checkpoint."""
     chosen = self._sets[name]
-    # One device predicts, with the batch that fits one device.
-    input_fn = self._input_fn(chosen, self._device_batch_size, [range(len(chosen.entries))], 1)
+    batches = self._evaluation_batching(chosen.seconds).of_epochs([0])
+    # One device predicts.
     with _clear_errors(chosen):
-      return evaluation.evaluate_model(self._estimator, chosen.speech_labels, chosen.entries, input_fn)
+      return evaluation.evaluate_model(
+        self._estimator, chosen.speech_labels, chosen.entries, self._input_fn(chosen, batches, 1)
+      )
+
+  def _evaluation_batching(self, seconds: Sequence[float]) -> speech_dataset.Batching:
+    """Choose batches for utterances of these lengths: as large as the largest that a device is given in training."""
+    options, largest = self._flags, None
+    # With padding that counts, the results depend on what shares a batch.
+    if options.mask_padding:
+      longest = max(self._sets["train"].seconds)
+      largest = max(longest, (options.batch_seconds or options.batch_size * longest) / len(self._devices))
+    return speech_dataset.Batching(seconds, self._device_batch_size, largest)
 
   def _train_cycle(self, epochs: Sequence[int]) -> dict:
     """Train the epochs of these numbers in one call; return mean loss and speed."""
     from training import progress
 
     options, train_set, num_replicas = self._flags, self._sets["train"], len(self._devices)
-    orders = [
-      speech_dataset.epoch_order(self._num_train, epoch, options.sortagrad, options.batch_size, options.seed)
-      for epoch in epochs
-    ]
-    num_steps = len(epochs) * self._steps_per_epoch
-    follower = progress.ProgressHook(num_replicas, f"to epoch {epochs[-1] + 1}", num_steps)
+    batches = self._batching.of_epochs(epochs)
+    follower = progress.ProgressHook(num_replicas, f"to epoch {epochs[-1] + 1}", len(batches))
     hooks = hooks_helper.get_train_hooks(
       options.hooks, batch_size=options.batch_size, model_dir=options.model_dir, metric_logger=self._benchmark_logger
     )
     try:
       with _clear_errors(train_set):
-        self._estimator.train(self._input_fn(train_set, options.batch_size, orders, num_replicas), [*hooks, follower])
+        self._estimator.train(self._input_fn(train_set, batches, num_replicas), [*hooks, follower])
     finally:
       follower.clear_line()
     if not train_set.has_feasible:
@@ -277,7 +302,8 @@ class _Run:
     return {
       "loss": follower.mean_loss,
       "train_seconds": follower.seconds,
-      "utterances_per_second": self._num_train * len(epochs) / follower.seconds,
+      "input_wait": follower.input_wait,
+      "utterances_per_second": len(train_set.entries) * len(epochs) / follower.seconds,
     }
 
   def _evaluate_cycle(self, epoch: int, training_results: Mapping[str, float]) -> dict:
@@ -292,6 +318,8 @@ class _Run:
     line = f"epoch {epoch}/{self._flags.train_epochs}"
     if training_results:
       line += f"  loss {row['loss']:.3f}  {row['utterances_per_second']:.1f} utterances/s"
+      if row["input_wait"] >= WAIT_TO_SAY:
+        line += f" ({row['input_wait']:.0%} of the time waiting for input)"
     print(f"{line}  WER {row[evaluation.WER_KEY]:.4f}  CER {row[evaluation.CER_KEY]:.4f}", flush=True)
     return row
 
@@ -302,12 +330,13 @@ class _Run:
       frames = tf.compat.v1.placeholder(tf.float32, [None, None, train_set.num_feature_bins, 1])
       network = make_network(speech_flags.network_settings(self._flags), len(train_set.speech_labels))
       network(frames, tf.compat.v1.placeholder(tf.int32, [None]), training=False)
-      return {variable.op.name: variable.shape.as_list() for variable in tf.compat.v1.global_variables()}
+      shapes = {variable.op.name: variable.shape.as_list() for variable in tf.compat.v1.global_variables()}
+      return shapes | loss_scale.variable_shapes(flags_core.get_loss_scale(self._flags))
 
-  def _input_fn(self, chosen, batch_size: int, orders: Sequence[Sequence[int]], num_replicas: int) -> Callable:
+  def _input_fn(self, chosen, batches, num_replicas: int) -> Callable:
     """Bind an input_fn for the Estimator."""
     num_threads = self._flags.num_parallel_calls
-    return lambda: speech_dataset.input_fn(batch_size, chosen, orders, num_replicas, num_threads)
+    return lambda: speech_dataset.batched_input_fn(chosen, batches, num_replicas, num_threads)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ from official_utils.flags import core as flags_core
 from official_utils.logs.hooks_helper import HOOKS
 from official_utils.misc.errors import UserError
 
-RNN_TYPES = ("lstm", "rnn", "gru")
+RNN_TYPES = ("lstm", "rnn", "gru", "gru_reset_after")
+RNN_KERNELS = ("auto", "native", "cudnn")
 CONV_LAYOUTS = ("official", "paper")
 UNKNOWN_POLICIES = ("error", "drop")
 VOCABULARY_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "vocabulary.txt")
@@ -48,6 +49,7 @@ _RANGES = (
   (("num_gpus",), lambda value: value >= -1, "a number of GPUs, 0 for the CPU or -1 for all GPUs"),
   (("seed",), lambda value: 0 <= value < 2**31, "0 to 2147483647"),
   (("learning_rate",), lambda value: 0 < value < math.inf, "a number above 0, such as 0.0005"),
+  (("batch_seconds",), lambda value: 0 < value < math.inf, "a number of seconds above 0, such as 120"),
   (("wer_threshold", "stop_threshold"), lambda value: 0 <= value < math.inf, "0 or more, such as 0.23"),
 )
 
@@ -59,7 +61,7 @@ def define_deep_speech_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Non
     flag_values: where to define them.
   """
   flags_core.define_base(data_dir=False, flag_values=flag_values)
-  flags_core.define_performance(max_train_steps=False, dtype=False, flag_values=flag_values)
+  flags_core.define_performance(max_train_steps=False, flag_values=flag_values)
   flags_core.define_benchmark(flag_values=flag_values)
   flags.adopt_module_key_flags(flags_core, flag_values)
   flags_core.set_defaults(
@@ -111,6 +113,13 @@ def _define_data_flags(define) -> None:
     stops before training, 'drop' leaves them out.""",
     enum_values=UNKNOWN_POLICIES,
   )
+  define(
+    flags.DEFINE_string,
+    "feature_cache_dir",
+    None,
+    """A folder that keeps computed features for this and later runs, in half precision; any number of runs may share
+    it. Not given: features are computed anew in every epoch.""",
+  )
   define(flags.DEFINE_integer, "sample_rate", 16000, "Samples a second; audio at other rates is converted.")
   define(flags.DEFINE_integer, "window_ms", 20, "The length of a frame of the spectrogram, in milliseconds.")
   define(
@@ -127,9 +136,18 @@ def _define_network_flags(define) -> None:
     flags.DEFINE_enum,
     "rnn_type",
     "gru",
-    "The kind of the recurrent layers.",
+    """The kind of the recurrent layers. 'gru' is the original's; 'gru_reset_after' applies the reset gate after the
+    product with the state, as cuDNN does.""",
     enum_values=RNN_TYPES,
     case_sensitive=False,
+  )
+  define(
+    flags.DEFINE_enum,
+    "rnn_kernel",
+    "auto",
+    """What computes the recurrent layers: 'cudnn' needs NVIDIA GPUs and an rnn_type of lstm or gru_reset_after, 'auto'
+    takes it where it can be had, 'native' is our own. Checkpoints are the same.""",
+    enum_values=RNN_KERNELS,
   )
   define(flags.DEFINE_integer, "rnn_hidden_layers", 5, "The number of recurrent layers.")
   define(flags.DEFINE_integer, "rnn_hidden_size", 800, "The units of a recurrent layer, in each direction.")
@@ -166,6 +184,13 @@ def _define_training_flags(define) -> None:
     True,
     "Whether the first epoch goes from the shortest to the longest utterance, instead of shuffling the batches.",
   )
+  define(
+    flags.DEFINE_float,
+    "batch_seconds",
+    None,
+    """The seconds of audio, padding included, that a batch of all devices together may hold, in place of the number of
+    utterances that batch_size says: batches of short utterances become larger. Not given: batch_size decides.""",
+  )
   define(flags.DEFINE_integer, "seed", 1, "The seed of the initial weights and of the shuffling.")
   define(
     flags.DEFINE_float,
@@ -195,6 +220,7 @@ def check_flags(flags_obj: flags.FlagValues) -> None:
       raise UserError(f"--{name} is empty; give a path, such as --{name}={flags_obj[name].default or 'PATH'}")
   if flags_obj.show_samples and not flags_obj.test_data_dir:
     raise UserError(f"--show_samples={flags_obj.show_samples} shows utterances of a test set; give --test_data_dir")
+  flags_core.get_loss_scale(flags_obj)
   _check_frames(flags_obj)
   _check_names(flags_obj)
   wer_threshold(flags_obj)

@@ -99,12 +99,12 @@ def test_a_file_is_no_model_dir(tmp_path):
 def test_epochs_follow_the_checkpoint(tmp_path):
   model_dir = checkpoints.ModelDir(str(tmp_path))
   assert model_dir.completed_epochs(10) == 0
-  model_dir.plan_epochs(0, 2, 10)
+  model_dir.plan_epochs(0, [10, 10])
   assert model_dir.completed_epochs(10) == 0
   save_global_step(tmp_path, 9)
   assert model_dir.completed_epochs(10) == 0
   # The interrupted epoch starts again and now ends later.
-  model_dir.plan_epochs(0, 2, 10)
+  model_dir.plan_epochs(0, [10, 10])
   save_global_step(tmp_path, 19)
   assert model_dir.completed_epochs(10) == 1
   assert model_dir.ends_epoch(1)
@@ -115,7 +115,7 @@ def test_epochs_follow_the_checkpoint(tmp_path):
   assert model_dir.ends_epoch(2)
   # Another batch size changes what comes, not what was.
   assert model_dir.completed_epochs(5) == 2
-  model_dir.plan_epochs(2, 1, 5)
+  model_dir.plan_epochs(2, [5])
   save_global_step(tmp_path, 34)
   assert model_dir.completed_epochs(5) == 3
 
@@ -125,7 +125,7 @@ def test_epochs_of_a_checkpoint_without_our_files(tmp_path):
   model_dir = checkpoints.ModelDir(str(tmp_path))
   assert model_dir.global_step() == 25
   assert model_dir.completed_epochs(10) == 2
-  model_dir.plan_epochs(2, 1, 10)
+  model_dir.plan_epochs(2, [10])
   assert model_dir.completed_epochs(10) == 2
   save_global_step(tmp_path, 35)
   assert model_dir.completed_epochs(10) == 3

@@ -194,3 +194,30 @@ def test_a_faulty_file_met_while_training_is_named(tones_dir, tmp_path):
   options = runs.arguments(tones_dir, str(tmp_path / "model"), f"--train_data_dir={manifest}")
   with pytest.raises(UserError, match="faulty.wav"):
     deep_speech.run_deep_speech(runs.parse(*options))
+
+
+def test_batches_by_duration_half_precision_and_a_cache(tones_dir, tmp_path, capsys):
+  options = ["--train_epochs=2", "--batch_seconds=8", "--dtype=bf16", "--loss_scale=dynamic"]
+  options += ["--rnn_type=gru_reset_after", f"--feature_cache_dir={tmp_path / 'cache'}"]
+  flags_obj = runs.parse(*runs.arguments(tones_dir, str(tmp_path / "model"), *options))
+  deep_speech.run_deep_speech(flags_obj)
+  rows = checkpoints.ModelDir(str(tmp_path / "model")).evaluations()
+  assert [row["epoch"] for row in rows] == [1, 2]
+  assert all(0 <= row["input_wait"] < 1 for row in rows)
+  seconds = deep_speech.generate_dataset(flags_obj.train_data_dir, flags_obj).seconds
+  batching = speech_dataset.Batching(seconds, 8, 8.0)
+  assert rows[-1]["global_step"] == batching.num_batches(0) + batching.num_batches(1) > 2 * sum(seconds) / 8
+  # The same run goes on with the scale that it had.
+  flags_obj.train_epochs = 3
+  deep_speech.run_deep_speech(flags_obj)
+  assert "found 2 epochs done" in capsys.readouterr().out
+  flags_obj.loss_scale = None
+  flags_obj.train_epochs = 4
+  with pytest.raises(UserError, match="loss_scale/current_loss_scale is .* absent here.*--loss_scale"):
+    deep_speech.run_deep_speech(flags_obj)
+
+
+def test_a_kernel_that_cannot_be_had_is_refused(tones_dir, tmp_path):
+  options = runs.arguments(tones_dir, str(tmp_path), "--rnn_kernel=cudnn")
+  with pytest.raises(UserError, match="--rnn_kernel=cudnn .*--rnn_kernel=auto"):
+    deep_speech.run_deep_speech(runs.parse(*options))

@@ -9,6 +9,7 @@ from absl import flags
 
 from official_utils.flags import core as flags_core
 from official_utils.lazy import tf
+from official_utils.misc.errors import UserError
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -169,6 +170,14 @@ def test_dtype_and_loss_scale():
   assert (flags_core.get_tf_dtype(values), flags_core.get_loss_scale(values)) == (tf.float16, 128)
   flags_core.parse_flags(["program", "--dtype=fp16", "-ls", "8"], values)
   assert flags_core.get_loss_scale(values) == 8
+  flags_core.parse_flags(["program", "--dtype=bf16"], values)
+  assert (flags_core.get_tf_dtype(values), flags_core.get_loss_scale(values)) == (tf.bfloat16, 1)
+  flags_core.parse_flags(["program", "--loss_scale=dynamic"], values)
+  assert flags_core.get_loss_scale(values) == "dynamic"
+  for wrong in ("0", "-1", "much", "inf"):
+    flags_core.parse_flags(["program", f"--loss_scale={wrong}"], values)
+    with pytest.raises(UserError, match=rf"--loss_scale={wrong} is no factor"):
+      flags_core.get_loss_scale(values)
 
 
 def test_help_wrap_lays_out_anew():
@@ -204,7 +213,7 @@ def test_help_lists_every_flag_by_module(run_program, argument):
   assert "--clean, --noclean (bool; default: false)" in text
   assert "--batch_size, -bs (int; default: 32)" in text
   assert "--num_gpus, -ng (int; default: none)" in text
-  assert "<fp16|fp32>" in text
+  assert "<fp16|bf16|fp32>" in text
   assert "--verbosity" not in text
   assert all(len(line) <= 100 for line in text.splitlines()[5:])
   assert text.endswith("loaded: False\n")
@@ -218,7 +227,7 @@ def test_help_lists_every_flag_by_module(run_program, argument):
     (["--stop_threshold=low"], "flag --stop_threshold=low: not a number (see --help)"),
     (["--clean=perhaps"], "flag --clean=perhaps: neither true nor false (see --help)"),
     (["--noclean=1"], "--noclean=1 does not take an argument (see --help)"),
-    (["--dtype=fp8"], "flag --dtype=fp8: value should be one of <fp16|fp32> (see --help)"),
+    (["--dtype=fp8"], "flag --dtype=fp8: value should be one of <fp16|bf16|fp32> (see --help)"),
     (["--batch_size"], "Missing value for flag --batch_size (see --help)"),
     (["--clean", "false"], "unexpected argument 'false'; a flag and its value are written --flag=value (see --help)"),
     (["--", "-h"], "unexpected argument '-h'; a flag and its value are written --flag=value (see --help)"),

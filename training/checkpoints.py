@@ -1,5 +1,6 @@
 """What a model_dir holds beside TensorFlow's checkpoints, and the epochs that a checkpoint has seen."""
 
+import itertools
 import json
 import os
 import re
@@ -78,17 +79,16 @@ class ModelDir:
     ends = self._epoch_ends()
     return step // steps_per_epoch if ends is None else sum(end <= step for end in ends)
 
-  def plan_epochs(self, completed: int, count: int, steps_per_epoch: int) -> None:
+  def plan_epochs(self, completed: int, num_steps: Sequence[int]) -> None:
     """Write down at which steps the next epochs will end, before they start: a kill at any moment leaves it true.
 
     Args:
       completed: epochs that the newest checkpoint has seen to their end.
-      count: epochs that come now.
-      steps_per_epoch: steps in each of them.
+      num_steps: steps in each of those that come now.
     """
     step = self.global_step()
     past = (self._epoch_ends() or [step] * completed)[:completed]
-    self._write_json(PROGRESS_FILE, {"epoch_ends": past + [step + steps_per_epoch * (i + 1) for i in range(count)]})
+    self._write_json(PROGRESS_FILE, {"epoch_ends": past + [step + total for total in itertools.accumulate(num_steps)]})
 
   def ends_epoch(self, epoch: int) -> bool:
     """Tell whether the newest checkpoint was written just when so many epochs were done."""
@@ -199,5 +199,6 @@ class ModelDir:
       if found != asked:
         raise UserError(
           f"{checkpoint} does not fit the network asked for: {name} is {found} there and {asked} here; set the --rnn_* "
-          "flags, --is_bidirectional, --use_bias, --conv_layout and --vocabulary_file to what it was trained with."
+          "flags, --is_bidirectional, --use_bias, --conv_layout, --loss_scale and --vocabulary_file to what it was trained "
+          "with."
         )

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from official_utils.lazy import tf
+from official_utils.logs import input_wait
 
 SECONDS_BETWEEN_LINES = 0.5
 
@@ -15,6 +16,7 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
   Attributes:
     steps: steps so far.
     seconds: since the session was ready.
+    input_wait: the share of those seconds that steps spent waiting for their input.
   """
 
   def __init__(self, num_replicas: int, title: str = "training", num_steps: int = 0):
@@ -28,6 +30,7 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
     self.steps = 0
     self.seconds = 0.0
     self._total_loss = 0.0
+    self._seconds_waited = 0.0
     self._num_replicas = num_replicas
     self._title = title
     self._num_steps = num_steps
@@ -38,25 +41,36 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
     """Average the loss over the steps."""
     return self._total_loss / max(1, self.steps)
 
+  @property
+  def input_wait(self) -> float:
+    """Compare the time that steps waited for their input with all time."""
+    return self._seconds_waited / self.seconds if self.steps else 0.0
+
   def begin(self) -> None:
-    """Find each replica's loss in the graph."""
+    """Find each replica's loss and wait in the graph."""
     graph = tf.compat.v1.get_default_graph()
     scopes = [""] + [f"replica_{number}/" for number in range(1, self._num_replicas)]
-    self._losses = [graph.get_tensor_by_name(f"{scope}cross_entropy:0") for scope in scopes]
+    self._fetches = [
+      [graph.get_tensor_by_name(f"{scope}{name}:0") for scope in scopes]
+      for name in ("cross_entropy", input_wait.TENSOR_NAME)
+    ]
 
   def after_create_session(self, session: "tf.compat.v1.Session", coord: "tf.train.Coordinator") -> None:
     """Start the clock."""
     self._start = time.perf_counter()
 
   def before_run(self, run_context: Any) -> "tf.compat.v1.train.SessionRunArgs":
-    """Ask for the losses."""
-    return tf.compat.v1.train.SessionRunArgs(self._losses)
+    """Ask for the losses and waits."""
+    return tf.compat.v1.train.SessionRunArgs(self._fetches)
 
   def after_run(self, run_context: Any, run_values: Any) -> None:
     """Count the step; the replicas' utterances are weighted so that their mean is that of the global batch."""
     self.steps += 1
     self.seconds = time.perf_counter() - self._start
-    self._total_loss += float(sum(run_values.results)) / self._num_replicas
+    losses, waits = run_values.results
+    self._total_loss += float(sum(losses)) / self._num_replicas
+    # All replicas wait for the last.
+    self._seconds_waited += float(max(waits))
     if sys.stderr.isatty() and self.seconds - self._shown_at >= SECONDS_BETWEEN_LINES:
       self._shown_at = self.seconds
       left = (self._num_steps - self.steps) * self.seconds / self.steps

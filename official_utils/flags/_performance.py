@@ -1,12 +1,17 @@
 """Threads, devices working together, number formats."""
 
+import math
+
 from absl import flags
 
 from official_utils.flags._conventions import definer
 from official_utils.lazy import tf
+from official_utils.misc.errors import UserError
 
 # Name of a number format: TensorFlow's name for it, and the loss scale that suits it.
-DTYPES = {"fp16": ("float16", 128), "fp32": ("float32", 1)}
+DTYPES = {"fp16": ("float16", 128), "bf16": ("bfloat16", 1), "fp32": ("float32", 1)}
+
+DYNAMIC = "dynamic"
 
 ALL_REDUCE_ALGORITHMS = ("nccl", "hierarchical_copy", "reduce_to_one")
 
@@ -16,11 +21,24 @@ def get_tf_dtype(flags_obj: flags.FlagValues) -> "tf.DType":
   return getattr(tf, DTYPES[flags_obj.dtype][0])
 
 
-def get_loss_scale(flags_obj: flags.FlagValues) -> int:
-  """Return --loss_scale, or what suits --dtype if it is not given."""
-  if flags_obj.loss_scale is None:
+def get_loss_scale(flags_obj: flags.FlagValues) -> float | str:
+  """Return --loss_scale, a number or "dynamic", or what suits --dtype if it is not given.
+
+  Raises:
+    UserError: it is neither.
+  """
+  value = flags_obj.loss_scale
+  if value is None:
     return DTYPES[flags_obj.dtype][1]
-  return flags_obj.loss_scale
+  if value == DYNAMIC:
+    return value
+  try:
+    scale = float(value)
+  except ValueError:
+    scale = 0.0
+  if not 0 < scale < math.inf:
+    raise UserError(f"--loss_scale={value} is no factor; give a number above 0, such as 128, or {DYNAMIC}")
+  return scale
 
 
 def define_performance(
@@ -75,14 +93,6 @@ def define_performance(
       None,
       "Stop after this many steps of training, whatever the number of epochs. Not given: no such bound.",
     ),
-    (
-      dtype,
-      "loss_scale",
-      "ls",
-      None,
-      """The factor by which the loss is multiplied before its gradient is taken, and the gradient divided after, so
-      that small gradients survive fp16. Not given: what suits dtype.""",
-    ),
   )
   define = definer(flag_values)
   for asked, name, short_name, default, text in definitions:
@@ -96,6 +106,14 @@ def define_performance(
       "The number format of the computation. Variables are fp32 in any case.",
       enum_values=list(DTYPES),
       short_name="dt",
+    )
+    define(
+      flags.DEFINE_string,
+      "loss_scale",
+      None,
+      f"""The factor by which the loss is multiplied before its gradient is taken, and the gradient divided after, so
+      that small gradients survive fp16; '{DYNAMIC}' finds it while training. Not given: what suits dtype.""",
+      short_name="ls",
     )
   if all_reduce_alg:
     define(
