@@ -45,7 +45,13 @@ CORPORA = {
   "mini_librispeech": Corpus(
     librispeech.download_mini_librispeech, librispeech.prepare_mini_librispeech, "--num_gpus=-1"
   ),
-  "mrt": Corpus(mrt.download_mrt, mrt.prepare_mrt, f"{SMALL_NETWORK} --num_gpus=0"),
+  # Half the frames and bins of the default: twice the epochs in the same time.
+  "mrt": Corpus(
+    mrt.download_mrt,
+    mrt.prepare_mrt,
+    "--rnn_hidden_layers=2 --rnn_hidden_size=256 --conv_layout=paper --stride_ms=20 --batch_size=8 "
+    "--learning_rate=0.0008 --train_epochs=20 --num_gpus=0",
+  ),
   "an4": Corpus(an4.download_an4, an4.prepare_an4),
   "common_voice": Corpus(common_voice.download_common_voice, common_voice.prepare_common_voice),
   "voxforge": Corpus(voxforge.download_voxforge, voxforge.prepare_voxforge),

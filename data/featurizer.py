@@ -7,7 +7,7 @@ import numpy as np
 from official_utils.misc.errors import UserError
 
 # Samples that are transformed at once, and frames whose sum is taken at once.
-BLOCK_SAMPLES = 25_000
+BLOCK_SAMPLES = 40_000
 BLOCK_FRAMES = 128
 
 
