@@ -87,7 +87,7 @@ def model_fn(
   if training and network["mask_padding"]:
     step = tf.compat.v1.train.get_or_create_global_step()
     model = model._replace(norm_momentum=normalization.early_momentum(step))
-  frames = tf.cast(features["features"], tf.float32)
+  frames = features["features"]
   logits, lengths = model(frames, tf.squeeze(features["input_length"], axis=1), training)
   num_steps = tf.shape(logits)[0]
   logits = tf.transpose(logits, [1, 0, 2])
