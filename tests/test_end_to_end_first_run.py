@@ -64,6 +64,8 @@ def test_downloads_and_trains_with_the_defaults(tmp_path, monkeypatch):
     f"train: 8 utterances of {manifests['train_data_dir']}, 0 left out",
     f"eval: 4 utterances of {manifests['eval_data_dir']}, 0 left out",
   ]
-  assert re.fullmatch(r"epoch 1/1  loss \d+\.\d+  \S+ utterances/s(?: \(\d+% .* input\))?  WER \d\.\d{4}  CER \d\.\d{4}", lines[2])
+  assert re.fullmatch(
+    r"epoch 1/1  loss \d+\.\d+  \S+ utterances/s(?: \(\d+% .* input\))?  WER \d\.\d{4}  CER \d\.\d{4}", lines[2]
+  )
   assert lines[3:] == [line for line in lines[3:] if line.startswith("stopped: ")] != []
   assert {"checkpoint", "eval.jsonl"} <= set(os.listdir(tmp_path / "model"))
