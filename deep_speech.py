@@ -134,10 +134,8 @@ def _predictions(logits, lengths, features) -> dict:
     "logits": logits,
     "probabilities": tf.nn.softmax(logits),
     "log_probs": tf.nn.log_softmax(logits),
-    "classes": tf.argmax(logits, axis=2, output_type=tf.int32),
-    # Not from single truth values: oneDNN complains on standard error where those are transposed.
-    "is_finite": tf.math.is_finite(tf.reduce_sum(logits, axis=[1, 2])),
     "length": lengths,
+    **evaluation.greedy_predictions(logits),
   }
   if "index" in features:
     predictions["index"] = tf.squeeze(features["index"], axis=1)

@@ -16,6 +16,7 @@ import decoder
 from benchmarks import original_evaluation, timing
 from official_utils.flags import core as flags_core
 from official_utils.lazy import tf
+from training import evaluation
 
 LABELS = " abcdefghijklmnopqrstuvwxyz'-"
 BLANK = len(LABELS) - 1
@@ -80,14 +81,15 @@ def build_ours(corpus: Corpus, batch_size: int) -> Callable[[], decoder.Score]:
   """Build what prediction has in its graph; return what evaluates the corpus once."""
   with tf.Graph().as_default():
     log_probs = tf.compat.v1.placeholder(tf.float32, [None, None, len(LABELS)])
-    fetches = [tf.argmax(log_probs, axis=2, output_type=tf.int32), tf.reduce_all(tf.math.is_finite(log_probs), [1, 2])]
+    fetches = evaluation.greedy_predictions(log_probs)
     session = tf.compat.v1.Session()
   greedy_decoder = decoder.GreedyDecoder(LABELS)
 
   def evaluate():
     texts = []
     for start in range(0, len(corpus.references), batch_size):
-      classes, _ = session.run(fetches, {log_probs: corpus.log_probs[start : start + batch_size]})
+      batch = session.run(fetches, {log_probs: corpus.log_probs[start : start + batch_size]})
+      classes = batch["classes"]
       texts += greedy_decoder.decode_classes(classes, np.full(len(classes), classes.shape[1]))
     return decoder.score(corpus.references, texts)
 

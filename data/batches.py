@@ -52,6 +52,11 @@ def epoch_order(num_entries: int, epoch_index: int, sortagrad: bool, batch_size:
   return batch_wise_dataset_shuffle(range(num_entries), epoch_index, sortagrad, batch_size, rng, offset)
 
 
+def cut_all(orders: Sequence[Sequence[int]], batch_size: int) -> list[Sequence[int]]:
+  """Cut the orders of several epochs into batches; none straddles two epochs."""
+  return [batch for order in orders for batch in cut(order, batch_size)]
+
+
 def cut(order: Sequence[int], batch_size: int) -> list[Sequence[int]]:
   """Cut the order of an epoch into batches of a number of utterances, the last one of what is left."""
   return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from data import audio, checks, manifest
-from data.batches import Batching, batch_wise_dataset_shuffle, cut, epoch_order
+from data.batches import Batching, batch_wise_dataset_shuffle, cut_all, epoch_order
 from data.feature_cache import STORED, FeatureCache
 from data.featurizer import AudioFeaturizer, TextFeaturizer, compute_label_feature
 from official_utils.lazy import tf
@@ -115,7 +116,7 @@ class DeepSpeechDataset:
     """All characters of the vocabulary in the order of their ids."""
     return self.text_featurizer.speech_labels
 
-  @property
+  @functools.cached_property
   def seconds(self) -> list[float]:
     """How long each utterance is, as the manifest has it."""
     return [manifest.size_to_duration(entry.size) for entry in self.entries]
@@ -199,8 +200,7 @@ def generate_batches(
   num_threads: int | None = None,
 ) -> Iterator[Batch]:
   """Yield the batches of `input_fn` as numpy arrays."""
-  batches = [batch for order in orders for batch in cut(order, batch_size)]
-  return load_batches(dataset, batches, num_replicas, num_threads)
+  return load_batches(dataset, cut_all(orders, batch_size), num_replicas, num_threads)
 
 
 def load_batches(
@@ -293,8 +293,7 @@ def input_fn(
   """
   if batch_size % num_replicas:
     raise ValueError(f"batch_size {batch_size} is not divisible by num_replicas {num_replicas}")
-  batches = [batch for order in orders for batch in cut(order, batch_size)]
-  return batched_input_fn(dataset, batches, num_replicas, num_threads)
+  return batched_input_fn(dataset, cut_all(orders, batch_size), num_replicas, num_threads)
 
 
 def batched_input_fn(

@@ -39,7 +39,6 @@ class Corpus(NamedTuple):
 
 
 SPLITS = utterances.SPLITS
-SMALL_NETWORK = "--rnn_hidden_layers=2 --rnn_hidden_size=128 --batch_size=8 --learning_rate=0.002"
 CORPORA = {
   "librispeech": Corpus(librispeech.download_librispeech, librispeech.prepare_librispeech, "--num_gpus=-1"),
   "mini_librispeech": Corpus(
@@ -60,7 +59,8 @@ CORPORA = {
   "tones": Corpus(
     tones.download_tones,
     tones.prepare_tones,
-    f"{SMALL_NETWORK} --train_epochs=8 --wer_threshold=0.05 --num_gpus=0",
+    "--rnn_hidden_layers=2 --rnn_hidden_size=128 --batch_size=8 --learning_rate=0.002 --train_epochs=8 "
+    "--wer_threshold=0.05 --num_gpus=0",
   ),
 }
 

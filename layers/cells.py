@@ -112,9 +112,8 @@ class Gru(Cell):
     """
     (hidden,), (gates, candidate) = previous, saved
     reset, update = _halves(gates)
-    to_candidate = (1 - update) * (1 - candidate * candidate)
     to_update = (hidden - candidate) * update * (1 - update)
-    return to_candidate, to_update, hidden * reset * (1 - reset), update, reset
+    return _to_candidate(update, candidate), to_update, hidden * reset * (1 - reset), update, reset
 
   def step_gradient(self, d_state: Sequence, factors: Sequence, weights: Sequence) -> tuple:
     """Go one step back.

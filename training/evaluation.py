@@ -70,6 +70,22 @@ def transcribe_entries(
   return texts
 
 
+def greedy_predictions(logits: "tf.Tensor") -> dict[str, "tf.Tensor"]:
+  """Build what greedy decoding needs to know of a batch.
+
+  Args:
+    logits: [batch, time, classes].
+
+  Returns:
+    The best "classes", int32 [batch, time], and "is_finite", [batch].
+  """
+  return {
+    "classes": tf.argmax(logits, axis=2, output_type=tf.int32),
+    # Not from single truth values: oneDNN complains on standard error where those are transposed.
+    "is_finite": tf.math.is_finite(tf.reduce_sum(logits, axis=[1, 2])),
+  }
+
+
 def error_metrics(
   logits: "tf.Tensor",
   lengths: "tf.Tensor",
@@ -97,8 +113,7 @@ def error_metrics(
     counts = [score.words.errors, score.words.reference_length, score.chars.errors, score.chars.reference_length]
     return tf.constant(counts, tf.float32).numpy()
 
-  classes = tf.argmax(logits, axis=2, output_type=tf.int32)
-  arguments = [classes, lengths, labels, tf.squeeze(label_length, axis=1)]
+  arguments = [greedy_predictions(logits)["classes"], lengths, labels, tf.squeeze(label_length, axis=1)]
   counts = tf.ensure_shape(tf.numpy_function(count, arguments, tf.float32), [4])
   means, update = tf.compat.v1.metrics.mean_tensor(counts)
   return {
