@@ -266,7 +266,7 @@ class _Run:
     chosen = self._sets[name]
     batches = self._evaluation_batching(chosen.seconds).of_epochs([0])
     # One device predicts.
-    with _clear_errors(chosen):
+    with _one_graph(chosen):
       return evaluation.evaluate_model(
         self._estimator, chosen.speech_labels, chosen.entries, self._input_fn(chosen, batches, 1)
       )
@@ -291,7 +291,7 @@ class _Run:
       options.hooks, batch_size=options.batch_size, model_dir=options.model_dir, metric_logger=self._benchmark_logger
     )
     try:
-      with _clear_errors(train_set):
+      with _one_graph(train_set):
         self._estimator.train(self._input_fn(train_set, batches, num_replicas), [*hooks, follower])
     finally:
       follower.clear_line()
@@ -338,10 +338,11 @@ class _Run:
 
 
 @contextlib.contextmanager
-def _clear_errors(chosen: speech_dataset.DeepSpeechDataset) -> Iterator[None]:
-  """Raise what went wrong in the input's generator in place of TensorFlow's account of it."""
+def _one_graph(chosen: speech_dataset.DeepSpeechDataset) -> Iterator[None]:
+  """Let go of the graph at the end; raise what went wrong in the input's generator in place of TensorFlow's account."""
   try:
-    yield
+    with tf_estimator.released_graphs():
+      yield
   except tf.errors.OpError:
     if chosen.failure is None:
       raise

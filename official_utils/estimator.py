@@ -6,11 +6,13 @@ TPU estimators' own supports. This module puts back the first two, goes round th
 TensorFlow's internals. Names are taken from it as attributes: `tf_estimator.Estimator`, `tf_estimator.ModeKeys.TRAIN`.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import sys
 import types
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from absl import logging
@@ -58,6 +60,22 @@ def check_version(version: str) -> None:
     raise UserError(f"TensorFlow {version} is too old: 2.15 to 2.21 are supported; run `make venv`.")
   if major_minor > NEWEST_VERSION:
     logging.log_first_n(logging.WARNING, "TensorFlow %s is newer than 2.21, the newest that was tried.", 1, version)
+
+
+@contextlib.contextmanager
+def released_graphs() -> Iterator[None]:
+  """Let go, at the end, of the graphs that are built within.
+
+  TensorFlow keeps the gradient of every tf.custom_gradient of a graph in a table of the process, and with it the graph.
+  """
+  table = importlib.import_module("tensorflow.python.framework.ops").gradient_registry._registry
+  known = set(table)
+  try:
+    yield
+  finally:
+    for name in set(table) - known:
+      if name.startswith("CustomGradient-"):
+        del table[name]
 
 
 def _restore_export_table() -> None:

@@ -1,5 +1,6 @@
 """Tries the run loop's parts: losses, modes, metrics, replicas, and what stops a run."""
 
+import gc
 import json
 import os
 import re
@@ -221,3 +222,14 @@ def test_a_kernel_that_cannot_be_had_is_refused(tones_dir, tmp_path):
   options = runs.arguments(tones_dir, str(tmp_path), "--rnn_kernel=cudnn")
   with pytest.raises(UserError, match="--rnn_kernel=cudnn .*--rnn_kernel=auto"):
     deep_speech.run_deep_speech(runs.parse(*options))
+
+
+def test_lets_go_of_the_graph_of_each_cycle(tones_dir, tmp_path):
+  def count_graphs():
+    gc.collect()
+    return sum(issubclass(type(each), tf.Graph) for each in gc.get_objects())
+
+  before = count_graphs()
+  options = runs.arguments(tones_dir, str(tmp_path / "model"), "--train_epochs=2")
+  deep_speech.run_deep_speech(runs.parse(*options))
+  assert count_graphs() == before

@@ -1,5 +1,8 @@
 """Tries the real Estimator on the TensorFlow at hand: train, evaluate, predict, two replicas."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -40,6 +43,22 @@ def test_trains_evaluates_and_predicts(tmp_path, num_replicas):
   assert estimator.get_variable_value("global_step") == 40 // num_replicas
   assert abs(estimator.evaluate(ones_input_fn)["bias"]) < 1e-3
   np.testing.assert_allclose(next(estimator.predict(ones_input_fn))["y"], 3, atol=1e-3)
+
+
+def test_graphs_with_gradients_of_their_own_are_released():
+  @tf.custom_gradient
+  def twice(inputs):
+    return 2 * inputs, lambda gradient: 2 * gradient
+
+  with tf_estimator.released_graphs():
+    with tf.Graph().as_default() as graph:
+      inputs = tf.constant(3.0)
+      gradients = tf.gradients(twice(inputs), inputs)
+      assert tf.compat.v1.Session().run(gradients) == [2.0]
+    kept = weakref.ref(graph)
+    del graph, inputs, gradients
+  gc.collect()
+  assert kept() is None
 
 
 def test_nothing_but_our_names():
