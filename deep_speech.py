@@ -290,9 +290,10 @@ class _Run:
     hooks = hooks_helper.get_train_hooks(
       options.hooks, batch_size=options.batch_size, model_dir=options.model_dir, metric_logger=self._benchmark_logger
     )
+    saver = progress.SaverHook(options.model_dir, self._estimator.config.save_checkpoints_secs)
     try:
       with _one_graph(train_set):
-        self._estimator.train(self._input_fn(train_set, batches, num_replicas), [*hooks, follower])
+        self._estimator.train(self._input_fn(train_set, batches, num_replicas), [*hooks, follower, saver])
     finally:
       follower.clear_line()
     if not train_set.has_feasible:

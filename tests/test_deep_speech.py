@@ -166,6 +166,8 @@ def test_resumes_with_the_next_epoch(tones_dir, tmp_path, capsys):
   assert "found 1 epochs done" in capsys.readouterr().out
   assert [row["epoch"] for row in checkpoints.ModelDir(str(tmp_path)).evaluations()] == [1, 2, 3]
   assert checkpoints.ModelDir(str(tmp_path)).global_step() == 9
+  # What can be drawn again is not written.
+  assert {path.stem for path in tmp_path.glob("*.index")} == {f"model.ckpt-{step}" for step in (3, 6, 9)}
 
 
 def test_a_batch_that_the_devices_do_not_divide_is_refused(tones_dir, tmp_path):

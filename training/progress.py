@@ -1,4 +1,4 @@
-"""Follows one call of train, step by step."""
+"""Follows one call of train, step by step, and saves what it learned."""
 
 import sys
 import time
@@ -86,3 +86,16 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
     # Erases to the end of the line, so that a shorter one leaves nothing of a longer one.
     sys.stderr.write(f"\r{line}\x1b[K")
     sys.stderr.flush()
+
+
+class SaverHook(tf.compat.v1.train.CheckpointSaverHook):
+  """Saves as its base does, but never before the first step.
+
+  What was just read from a checkpoint is there already, and first weights follow from the seed. Writing them takes as long
+  as a few steps, in each cycle.
+  """
+
+  def _save(self, session, step):
+    """Write a checkpoint; return whether to stop."""
+    is_first = self._timer.last_triggered_step() is None
+    return False if is_first else super()._save(session, step)
