@@ -25,7 +25,9 @@ venv:
 demo: venv
 	@mkdir -p $(DEMO_DIR)
 	set -o pipefail; .venv/bin/python data/download.py --corpus=$(CORPUS) --data_dir=$(DEMO_DIR) | tee $(DEMO_DIR)/download.log
-	.venv/bin/$$(tail -n 1 $(DEMO_DIR)/download.log | sed 's/^ *//') --model_dir=$(DEMO_DIR)/model --clean --show_samples=3
+	.venv/bin/$$(tail -n 1 $(DEMO_DIR)/download.log | sed 's/^ *//') --model_dir=$(DEMO_DIR)/model --clean
+	.venv/bin/python deep_speech.py --mode=export --model_dir=$(DEMO_DIR)/model
+	.venv/bin/python transcribe.py --model=$(DEMO_DIR)/model/export $$(.ci/first_clips $(DEMO_DIR)/download.log 3)
 
 test: venv
 	.venv/bin/python -m pytest $(PYTEST_ARGS)

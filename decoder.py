@@ -1,6 +1,7 @@
 """Turns a network's frames into text, and counts how far text is from its reference."""
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,26 @@ class Hypothesis:
 
   text: str
   log_prob: float
+
+
+@dataclass(frozen=True)
+class TimedWord:
+  """A word of one utterance, and where it was heard.
+
+  Attributes:
+    text: the word; never empty, without white space.
+    start: first frame of its first label.
+    end: one past the last frame of its last label. A network trained with CTC may give a label later than its sound and
+      for a frame only, so these are the frames where the word was decided, at most near those where it was spoken.
+    confidence: geometric mean over the word's labels of the highest posterior that each has in its run of frames, more
+      than 0 and at most 1. It orders words by how sure the network was of its best path; it is not the probability that
+      the word is right, and a network that is too sure of itself makes it too high.
+  """
+
+  text: str
+  start: int
+  end: int
+  confidence: float
 
 
 @dataclass(frozen=True)
@@ -217,8 +238,56 @@ class GreedyDecoder(DeepSpeechDecoder):
     Raises:
       ValueError: if the shapes do not fit, or a frame has no best label because of a NaN or of infinities.
     """
-    log_probs = np.asarray(log_probs)
     lengths = np.asarray(lengths)
+    ids, best = self.best_classes(np.asarray(log_probs), lengths)
+    real = np.arange(best.shape[1]) < lengths[:, np.newaxis]
+    scores = np.where(real, best, 0.0).sum(axis=1)
+    texts = self.decode_classes(ids, lengths)
+    return [Hypothesis(text, float(each)) for text, each in zip(texts, scores, strict=True)]
+
+  def decode_words(self, log_probs: np.ndarray) -> list[TimedWord]:
+    """Decode one utterance into words with their frames.
+
+    Args:
+      log_probs: float [time, classes] without padding, log-probabilities; logits give the same words.
+
+    Returns:
+      The words that white space separates in the text that `decode` gives, in order.
+
+    Raises:
+      ValueError: as `decode` does for a batch of this utterance alone.
+    """
+    batch = np.asarray(log_probs)[np.newaxis]
+    ids, best = (each[0] for each in self.best_classes(batch, np.array(batch.shape[1:2], np.int64)))
+    posteriors = 1 / np.exp(batch[0] - best[:, np.newaxis]).sum(axis=1)
+    starts = np.flatnonzero(np.diff(ids, prepend=-1))
+    ends = np.append(starts[1:], len(ids))
+    kept = ids[starts] != self.blank_index
+    peaks = np.log(np.maximum.reduceat(posteriors, starts)[kept]) if len(starts) else np.zeros(0)
+    starts, ends = starts[kept], ends[kept]
+    symbols = [self.labels[label] for label in ids[starts]]
+    # The run of each character: a label may have several.
+    runs = np.repeat(np.arange(len(symbols)), [len(symbol) for symbol in symbols])
+    words = []
+    for word in re.finditer(r"\S+", "".join(symbols)):
+      first, last = runs[word.start()], runs[word.end() - 1]
+      confidence = float(np.exp(peaks[first : last + 1].mean()))
+      words.append(TimedWord(word.group(), int(starts[first]), int(ends[last]), confidence))
+    return words
+
+  def best_classes(self, log_probs: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the best label of each frame.
+
+    Args:
+      log_probs: float [batch, time, classes].
+      lengths: integers [batch], frames of each utterance.
+
+    Returns:
+      The labels' classes and their scores in float64, both [batch, time]; what lies behind the lengths means nothing.
+
+    Raises:
+      ValueError: as `decode` does.
+    """
     self.check_shapes(log_probs, lengths)
     ids = log_probs.argmax(axis=2)
     best = np.take_along_axis(log_probs, ids[..., np.newaxis], axis=2)[..., 0].astype(np.float64)
@@ -230,9 +299,7 @@ class GreedyDecoder(DeepSpeechDecoder):
         f"utterance {utterance} of the batch has no best label at frame {frame}: its highest score is "
         f"{best[utterance, frame]} ({len(lost)} such frames in the batch)"
       )
-    scores = np.where(real, best, 0.0).sum(axis=1)
-    texts = self.decode_classes(ids, lengths)
-    return [Hypothesis(text, float(each)) for text, each in zip(texts, scores, strict=True)]
+    return ids, best
 
   def decode_classes(self, classes: np.ndarray, lengths: np.ndarray) -> list[str]:
     """Merge each utterance's runs of frames and drop the blanks.

@@ -4,16 +4,18 @@ python data/download.py                  # fetch LibriSpeech
 python deep_speech.py --num_gpus=-1      # train and evaluate on all GPUs
 """
 
-import contextlib
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
 
 import deep_speech_model
+import inference
 import speech_flags
 from data import dataset as speech_dataset
+from data import featurizer
 from layers import ctc, cudnn, normalization
 from official_utils import estimator as tf_estimator
 from official_utils.flags import core as flags_core
@@ -22,7 +24,7 @@ from official_utils.logs import hooks_helper, input_wait, logger
 from official_utils.misc import distribution_utils, model_helpers
 from official_utils.misc.errors import UserError
 from speech_flags import define_deep_speech_flags
-from training import checkpoints, evaluation, loss_scale
+from training import calls, checkpoints, evaluation, loss_scale
 
 # From this share of the time on, waiting for input is worth a word.
 WAIT_TO_SAY = 0.05
@@ -81,7 +83,7 @@ def model_fn(
     An EstimatorSpec.
   """
   network = params["network"]
-  model = make_network(network, len(params["speech_labels"]))
+  model = deep_speech_model.make_network(network, len(params["speech_labels"]))
   model = model._replace(rnn_kernel=params["rnn_kernel"], compute_dtype=params["compute_dtype"])
   training = mode == tf_estimator.ModeKeys.TRAIN
   if training and network["mask_padding"]:
@@ -106,25 +108,6 @@ def model_fn(
   input_wait.seconds_waited(features["features"])
   return tf_estimator.EstimatorSpec(
     mode, loss=loss, train_op=make_train_op(loss, params["learning_rate"], params["loss_scale"])
-  )
-
-
-def make_network(network: Mapping[str, Any], num_classes: int) -> deep_speech_model.DeepSpeech2:
-  """Make the network that the settings describe.
-
-  Args:
-    network: settings by flag name, as `speech_flags.network_settings` gives them.
-    num_classes: output classes, the blank included.
-  """
-  return deep_speech_model.DeepSpeech2(
-    num_rnn_layers=network["rnn_hidden_layers"],
-    rnn_type=network["rnn_type"],
-    is_bidirectional=network["is_bidirectional"],
-    rnn_hidden_size=network["rnn_hidden_size"],
-    num_classes=num_classes,
-    use_bias=network["use_bias"],
-    conv_layout=network["conv_layout"],
-    mask_padding=network["mask_padding"],
   )
 
 
@@ -212,7 +195,7 @@ class _Run:
     self._flags = flags_obj
     self._devices = devices
     self._benchmark_logger = benchmark_logger
-    self._device_batch_size = distribution_utils.per_device_batch_size(flags_obj.batch_size, len(devices))
+    distribution_utils.per_device_batch_size(flags_obj.batch_size, len(devices))
     paths = {"train": flags_obj.train_data_dir, "eval": flags_obj.eval_data_dir, "test": flags_obj.test_data_dir}
     self._sets = {name: generate_dataset(path, flags_obj, name == "train") for name, path in paths.items() if path}
     for name, each in self._sets.items():
@@ -225,8 +208,12 @@ class _Run:
       model_helpers.clean_model_dir(flags_obj.model_dir, checkpoints.MARKER_FILES)
     self._model_dir = checkpoints.ModelDir(flags_obj.model_dir)
     labels = self._sets["train"].speech_labels
-    settings = speech_flags.network_settings(flags_obj) | speech_flags.feature_settings(flags_obj)
-    self._model_dir.prepare(speech_flags.flag_values(flags_obj), settings, labels, self._variable_shapes)
+    self._model_dir.prepare(
+      speech_flags.flag_values(flags_obj),
+      speech_flags.model_settings(flags_obj),
+      labels,
+      lambda: _variable_shapes(flags_obj, len(labels)),
+    )
     self._estimator = make_estimator(flags_obj, labels, devices)
 
   def train_until_done(self) -> str:
@@ -263,22 +250,8 @@ class _Run:
 
   def _evaluate(self, name: str) -> tuple[dict, list[str]]:
     """Transcribe and score the "eval" or the "test" set with the newest checkpoint."""
-    chosen = self._sets[name]
-    batches = self._evaluation_batching(chosen.seconds).of_epochs([0])
-    # One device predicts.
-    with _one_graph(chosen):
-      return evaluation.evaluate_model(
-        self._estimator, chosen.speech_labels, chosen.entries, self._input_fn(chosen, batches, 1)
-      )
-
-  def _evaluation_batching(self, seconds: Sequence[float]) -> speech_dataset.Batching:
-    """Choose batches for utterances of these lengths: as large as the largest that a device is given in training."""
-    options, largest = self._flags, None
-    # With padding that counts, the results depend on what shares a batch.
-    if options.mask_padding:
-      longest = max(self._sets["train"].seconds)
-      largest = max(longest, (options.batch_seconds or options.batch_size * longest) / len(self._devices))
-    return speech_dataset.Batching(seconds, self._device_batch_size, largest)
+    longest = max(self._sets["train"].seconds)
+    return _score(self._flags, self._estimator, self._sets[name], longest, len(self._devices))
 
   def _train_cycle(self, epochs: Sequence[int]) -> dict:
     """Train the epochs of these numbers in one call; return mean loss and speed."""
@@ -292,8 +265,9 @@ class _Run:
     )
     saver = progress.SaverHook(options.model_dir, self._estimator.config.save_checkpoints_secs)
     try:
-      with _one_graph(train_set):
-        self._estimator.train(self._input_fn(train_set, batches, num_replicas), [*hooks, follower, saver])
+      with calls.one_graph(train_set):
+        input_fn = calls.bind_input_fn(train_set, batches, num_replicas, options.num_parallel_calls)
+        self._estimator.train(input_fn, [*hooks, follower, saver])
     finally:
       follower.clear_line()
     if not train_set.has_feasible:
@@ -309,6 +283,8 @@ class _Run:
     """Evaluate after a cycle, keep the row and print a line."""
     start = time.perf_counter()
     results, _ = self._evaluate("eval")
+    # Before the row is written: what a kill leaves undone is done again where there is no row.
+    self._export(results)
     row = {"epoch": epoch, **training_results, **results, "eval_seconds": time.perf_counter() - start}
     self._benchmark_logger.log_evaluation_result(
       {key: row[key] for key in (evaluation.WER_KEY, evaluation.CER_KEY, "global_step")}
@@ -322,34 +298,49 @@ class _Run:
     print(f"{line}  WER {row[evaluation.WER_KEY]:.4f}  CER {row[evaluation.CER_KEY]:.4f}", flush=True)
     return row
 
-  def _variable_shapes(self) -> dict[str, list[int]]:
-    """List the network's variables with their shapes."""
-    train_set = self._sets["train"]
-    with tf.Graph().as_default():
-      frames = tf.compat.v1.placeholder(tf.float32, [None, None, train_set.num_feature_bins, 1])
-      network = make_network(speech_flags.network_settings(self._flags), len(train_set.speech_labels))
-      network(frames, tf.compat.v1.placeholder(tf.int32, [None]), training=False)
-      shapes = {variable.op.name: variable.shape.as_list() for variable in tf.compat.v1.global_variables()}
-      return shapes | loss_scale.variable_shapes(flags_core.get_loss_scale(self._flags))
+  def _export(self, results: Mapping[str, float]) -> None:
+    """Export the newest checkpoint, if exports are wanted."""
+    options = self._flags
+    if options.keep_exports:
+      inference.publish(
+        self._estimator.latest_checkpoint(),
+        speech_flags.model_settings(options),
+        self._sets["train"].speech_labels,
+        speech_flags.export_dir(options),
+        results["global_step"],
+        self._model_dir.is_best(results[evaluation.WER_KEY]),
+        options.keep_exports,
+      )
 
-  def _input_fn(self, chosen, batches, num_replicas: int) -> Callable:
-    """Bind an input_fn for the Estimator."""
-    num_threads = self._flags.num_parallel_calls
-    return lambda: speech_dataset.batched_input_fn(chosen, batches, num_replicas, num_threads)
+
+def _score(flags_obj, estimator, chosen, longest: float, num_devices: int, checkpoint: str | None = None):
+  """Transcribe and score a set in batches as large as the largest that a device is given in training.
+
+  Args:
+    flags_obj: the parsed flags.
+    estimator: the trained estimator; one device predicts.
+    chosen: the set.
+    longest: seconds of the longest utterance of training.
+    num_devices: how many devices train.
+    checkpoint: None for the newest.
+
+  Returns:
+    The results and the texts.
+  """
+  size, largest = distribution_utils.per_device_batch_size(flags_obj.batch_size, num_devices), None
+  # With padding that counts, the results depend on what shares a batch.
+  if flags_obj.mask_padding:
+    largest = max(longest, (flags_obj.batch_seconds or flags_obj.batch_size * longest) / num_devices)
+  batches = speech_dataset.Batching(chosen.seconds, size, largest).of_epochs([0])
+  with calls.one_graph(chosen):
+    input_fn = calls.bind_input_fn(chosen, batches, 1, flags_obj.num_parallel_calls)
+    return evaluation.evaluate_model(estimator, chosen.speech_labels, chosen.entries, input_fn, checkpoint)
 
 
-@contextlib.contextmanager
-def _one_graph(chosen: speech_dataset.DeepSpeechDataset) -> Iterator[None]:
-  """Let go of the graph at the end; raise what went wrong in the input's generator in place of TensorFlow's account."""
-  try:
-    with tf_estimator.released_graphs():
-      yield
-  except tf.errors.OpError:
-    if chosen.failure is None:
-      raise
-    raise chosen.failure from None
-  except tf.compat.v1.train.NanLossDuringTrainingError:
-    raise UserError("the loss became NaN; lower --learning_rate and start again.") from None
+def _variable_shapes(flags_obj, num_classes: int) -> dict[str, list[int]]:
+  """List the variables that a checkpoint of these flags holds, with their shapes."""
+  shapes = inference.variable_shapes(speech_flags.model_settings(flags_obj), num_classes)
+  return shapes | loss_scale.variable_shapes(flags_core.get_loss_scale(flags_obj))
 
 
 def run_deep_speech(flags_obj: flags.FlagValues, devices: Sequence[str] | None = None) -> dict:
@@ -373,9 +364,81 @@ def run_deep_speech(flags_obj: flags.FlagValues, devices: Sequence[str] | None =
     return run.score_test_set()
 
 
+def evaluate_checkpoint(flags_obj: flags.FlagValues, devices: Sequence[str] | None = None) -> list[dict]:
+  """Score a checkpoint on manifests and print a line for each.
+
+  Args:
+    flags_obj: the parsed flags.
+    devices: where to compute; None takes what --num_gpus asks for. One is enough.
+
+  Returns:
+    The results of each manifest.
+  """
+  checkpoint, labels = _find_checkpoint(flags_obj)
+  devices = (devices or distribution_utils.list_devices(flags_obj.num_gpus))[:1]
+  rows = []
+  for path in speech_flags.manifests_to_score(flags_obj):
+    chosen = generate_dataset(path, flags_obj, is_training=False)
+    estimator = make_estimator(flags_obj, labels, devices)
+    results, texts = _score(flags_obj, estimator, chosen, max(chosen.seconds), 1, checkpoint)
+    print(
+      f"{path}: WER {results[evaluation.WER_KEY]:.4f}  CER {results[evaluation.CER_KEY]:.4f}  "
+      f"{len(texts)} utterances, {checkpoint}",
+      flush=True,
+    )
+    evaluation.print_samples(chosen.entries, texts, flags_obj.show_samples)
+    rows.append({"manifest": path, **results})
+  return rows
+
+
+def export_checkpoint(flags_obj: flags.FlagValues) -> list[str]:
+  """Export a checkpoint, print the folders and return them."""
+  checkpoint, labels = _find_checkpoint(flags_obj)
+  step = int(tf.train.load_variable(checkpoint, "global_step"))
+  rows = checkpoints.ModelDir(os.path.dirname(checkpoint)).evaluations()
+  best = min(rows, key=lambda row: row[evaluation.WER_KEY], default={})
+  folders = inference.publish(
+    checkpoint,
+    speech_flags.model_settings(flags_obj),
+    labels,
+    speech_flags.export_dir(flags_obj),
+    step,
+    best.get("global_step", step) == step,
+    max(1, flags_obj.keep_exports),
+  )
+  for folder in folders:
+    print(f"exported {checkpoint} to {folder}", flush=True)
+  return folders
+
+
+def _find_checkpoint(flags_obj: flags.FlagValues) -> tuple[str, Sequence[str]]:
+  """Find the checkpoint that is asked for and take over the settings that lie beside it.
+
+  Returns:
+    The checkpoint's prefix and its labels.
+  """
+  speech_flags.check_flags(flags_obj)
+  checkpoint = flags_obj.checkpoint or tf.train.latest_checkpoint(flags_obj.model_dir)
+  if not checkpoint or not tf.io.gfile.exists(f"{checkpoint}.index"):
+    raise UserError(f"{checkpoint or flags_obj.model_dir}: no checkpoint is there; give --model_dir or --checkpoint")
+  folder = os.path.dirname(checkpoint)
+  if os.path.exists(os.path.join(folder, inference.SETTINGS_FILE)):
+    settings, _ = inference.read_settings(folder)
+    speech_flags.adopt_settings(flags_obj, settings)
+    if not flags_obj["vocabulary_file"].present:
+      flags_obj["vocabulary_file"].value = os.path.join(folder, inference.VOCABULARY_FILE)
+  labels = featurizer.TextFeaturizer(flags_obj.vocabulary_file).speech_labels
+  settings = speech_flags.model_settings(flags_obj)
+  checkpoints.ModelDir(folder).check(settings, labels, _variable_shapes(flags_obj, len(labels)), checkpoint)
+  return checkpoint, labels
+
+
+_MODES = {"train": run_deep_speech, "evaluate": evaluate_checkpoint, "export": export_checkpoint}
+
+
 def main(_: list[str]) -> None:
   """Run with the flags of the command line."""
-  run_deep_speech(flags.FLAGS)
+  _MODES[flags.FLAGS.mode](flags.FLAGS)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The DeepSpeech2 network: two convolutions, a stack of recurrent layers, and a dense layer to the characters."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from layers import convolution, normalization, packing, recurrent
@@ -146,3 +146,22 @@ class DeepSpeech2(NamedTuple):
         zeros = tf.compat.v1.zeros_initializer()
         logits += tf.compat.v1.get_variable("bias", [self.num_classes], rows.dtype, zeros)
     return logits
+
+
+def make_network(network: Mapping[str, Any], num_classes: int) -> DeepSpeech2:
+  """Make the network that the settings describe.
+
+  Args:
+    network: settings by flag name, as `speech_flags.network_settings` gives them.
+    num_classes: output classes, the blank included.
+  """
+  return DeepSpeech2(
+    num_rnn_layers=network["rnn_hidden_layers"],
+    rnn_type=network["rnn_type"],
+    is_bidirectional=network["is_bidirectional"],
+    rnn_hidden_size=network["rnn_hidden_size"],
+    num_classes=num_classes,
+    use_bias=network["use_bias"],
+    conv_layout=network["conv_layout"],
+    mask_padding=network["mask_padding"],
+  )

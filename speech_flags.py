@@ -2,6 +2,8 @@
 
 import math
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from absl import flags
 
@@ -13,6 +15,7 @@ RNN_TYPES = ("lstm", "rnn", "gru", "gru_reset_after")
 RNN_KERNELS = ("auto", "native", "cudnn")
 CONV_LAYOUTS = ("official", "paper")
 UNKNOWN_POLICIES = ("error", "drop")
+MODES = ("train", "evaluate", "export")
 VOCABULARY_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "vocabulary.txt")
 
 _NETWORK = (
@@ -25,6 +28,8 @@ _NETWORK = (
   "mask_padding",
 )
 _FEATURES = ("sample_rate", "window_ms", "stride_ms")
+# What must be known to use a checkpoint.
+MODEL_SETTINGS = _NETWORK + _FEATURES
 
 # Flags, what each value that is given must fulfil, and the same in words.
 _RANGES = (
@@ -42,7 +47,7 @@ _RANGES = (
     "1 or more",
   ),
   (
-    ("show_samples", "inter_op_parallelism_threads", "intra_op_parallelism_threads"),
+    ("show_samples", "keep_exports", "inter_op_parallelism_threads", "intra_op_parallelism_threads"),
     lambda value: value >= 0,
     "0 or more",
   ),
@@ -67,15 +72,41 @@ def define_deep_speech_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Non
   flags_core.set_defaults(
     flag_values,
     model_dir="/tmp/deep_speech_model/",
-    export_dir="/tmp/deep_speech_saved_model/",
     train_epochs=200,
     batch_size=128,
     hooks="",
   )
   define = flags_core.definer(flag_values)
+  _define_mode_flags(define)
   _define_data_flags(define)
   _define_network_flags(define)
   _define_training_flags(define)
+
+
+def _define_mode_flags(define) -> None:
+  """Define what is done, and what comes out of it."""
+  define(
+    flags.DEFINE_enum,
+    "mode",
+    "train",
+    """What to do: 'train' trains, evaluates and exports in turns; 'evaluate' scores a checkpoint on the manifests of
+    eval_data_dir, separated by commas, and of test_data_dir; 'export' writes a checkpoint as a SavedModel.""",
+    enum_values=MODES,
+  )
+  define(
+    flags.DEFINE_string,
+    "checkpoint",
+    None,
+    """The checkpoint to evaluate or to export, such as MODEL_DIR/model.ckpt-1200. Not given: the newest of
+    model_dir.""",
+  )
+  define(
+    flags.DEFINE_integer,
+    "keep_exports",
+    1,
+    """How many exports to keep of the best models (by word error rate on the evaluation set) and how many of the last;
+    0 exports nothing while training.""",
+  )
 
 
 def _define_data_flags(define) -> None:
@@ -220,6 +251,10 @@ def check_flags(flags_obj: flags.FlagValues) -> None:
       raise UserError(f"--{name} is empty; give a path, such as --{name}={flags_obj[name].default or 'PATH'}")
   if flags_obj.show_samples and not flags_obj.test_data_dir:
     raise UserError(f"--show_samples={flags_obj.show_samples} shows utterances of a test set; give --test_data_dir")
+  if flags_obj.checkpoint and flags_obj.mode == "train":
+    raise UserError(
+      "--checkpoint is for --mode=evaluate and --mode=export; training goes on from the newest of --model_dir"
+    )
   flags_core.get_loss_scale(flags_obj)
   _check_frames(flags_obj)
   _check_names(flags_obj)
@@ -283,6 +318,36 @@ def network_settings(flags_obj: flags.FlagValues) -> dict[str, str | int | bool]
 def feature_settings(flags_obj: flags.FlagValues) -> dict[str, int]:
   """Return the flags that shape the features."""
   return {name: flags_obj[name].value for name in _FEATURES}
+
+
+def model_settings(flags_obj: flags.FlagValues) -> dict[str, str | int | bool]:
+  """Return all flags without which a checkpoint means nothing."""
+  return network_settings(flags_obj) | feature_settings(flags_obj)
+
+
+def adopt_settings(flags_obj: flags.FlagValues, settings: Mapping[str, Any]) -> None:
+  """Set the flags of a trained model where the command line does not.
+
+  Args:
+    flags_obj: the parsed flags.
+    settings: what `model_settings` gave when it was trained.
+  """
+  for name in MODEL_SETTINGS:
+    if not flags_obj[name].present:
+      flags_obj[name].value = settings[name]
+
+
+def manifests_to_score(flags_obj: flags.FlagValues) -> list[str]:
+  """List the manifests that --mode=evaluate goes through."""
+  paths = flags_obj.eval_data_dir
+  # A single path may have commas in it.
+  listed = [paths] if os.path.exists(paths) else [path.strip() for path in paths.split(",") if path.strip()]
+  return listed + ([flags_obj.test_data_dir] if flags_obj.test_data_dir else [])
+
+
+def export_dir(flags_obj: flags.FlagValues) -> str:
+  """Tell where exports go."""
+  return flags_obj.export_dir or os.path.join(flags_obj.model_dir, "export")
 
 
 def flag_values(flags_obj: flags.FlagValues) -> dict[str, object]:

@@ -1,8 +1,24 @@
-"""Reads audio files of any kind as mono samples at the wanted rate."""
+"""Reads audio of any kind as mono samples at the wanted rate, whole or in blocks."""
+
+import os
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from official_utils.misc.errors import UserError
+
+if TYPE_CHECKING:
+  import soundfile
+
+# What libsndfile calls the length of a FLAC stream whose encoder could not go back to write it down.
+UNKNOWN_FRAMES = 2**63 - 1
+# Its log where a WAV header and the file's size disagree.
+DATA_SIZES = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+# Writers into a pipe put a size near 2 or 4 GiB into a WAV header, for want of the true one; others count the header in.
+PLACEHOLDER_BYTES = 0x7F000000
+SLOPPY_BYTES = 1024
 
 
 def read_audio(path: str, sample_rate: int) -> np.ndarray:
@@ -15,18 +31,30 @@ def read_audio(path: str, sample_rate: int) -> np.ndarray:
   Returns:
     float32 [samples], full scale being 1. A 16-bit mono file at that very rate gives exactly value / 32768.
   """
-  import soundfile
+  blocks = list(stream_audio(path, sample_rate, None))
+  return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
-  try:
-    channels, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
-  except (soundfile.SoundFileError, TypeError) as error:  # A TypeError is what a name ending in .raw gives.
-    raise _unreadable(path, error) from error
-  if not len(channels):
-    raise UserError(f"{path}: the audio file holds no samples; take its row out of the manifest")
-  samples = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
-  if not np.isfinite(samples).all():
-    raise UserError(f"{path}: the audio holds NaN or infinite samples; convert the file anew")
-  return samples if file_rate == sample_rate else _resample(samples, file_rate, sample_rate)
+
+def stream_audio(
+  source: str | os.PathLike | BinaryIO,
+  sample_rate: int,
+  block_seconds: float | None = 30.0,
+  name: str = "standard input",
+) -> Iterator[np.ndarray]:
+  """Read audio block by block, in memory that does not grow with its length.
+
+  Args:
+    source: the audio file, or a seekable binary file object with its bytes.
+    sample_rate: samples a second of the result.
+    block_seconds: the most that a block holds, over all channels of the source; None for all at once.
+    name: what errors call a file object.
+
+  Yields:
+    float32 [samples]; joined, they are what `read_audio` gives.
+  """
+  blocks = _mono_blocks(source, block_seconds, name if hasattr(source, "read") else os.fspath(source))
+  file_rate = next(blocks)
+  yield from blocks if file_rate == sample_rate else _resample(blocks, file_rate, sample_rate)
 
 
 def audio_duration(path: str) -> float:
@@ -34,27 +62,140 @@ def audio_duration(path: str) -> float:
   import soundfile
 
   try:
-    return soundfile.info(path).duration
+    info = soundfile.info(path)
   except (soundfile.SoundFileError, TypeError) as error:
-    raise _unreadable(path, error) from error
+    raise _unreadable(path, path, error) from error
+  if info.frames == UNKNOWN_FRAMES:
+    raise UserError(f"{path}: the header does not tell the length; encode the file anew, not into a pipe")
+  return info.duration
 
 
-def _resample(samples: np.ndarray, file_rate: int, sample_rate: int) -> np.ndarray:
-  """Convert float32 [samples] from one rate to another."""
+def pcm_samples(data: bytes, name: str = "standard input") -> np.ndarray:
+  """Turn raw 16-bit little-endian mono samples into float32 [samples], full scale being 1."""
+  if len(data) % 2:
+    raise UserError(f"{name}: raw 16-bit audio has an even number of bytes, not {len(data)}; send whole samples")
+  return np.frombuffer(data, "<i2") / np.float32(32768)
+
+
+def convert_samples(samples: np.ndarray, file_rate: int, sample_rate: int, name: str = "array") -> np.ndarray:
+  """Bring samples in memory to the form of `read_audio`.
+
+  Args:
+    samples: [samples] or [samples, channels]: floats with 1 as full scale, or integers with that of their type.
+    file_rate: their samples a second.
+    sample_rate: samples a second of the result.
+    name: what errors call them.
+
+  Returns:
+    float32 [samples].
+  """
+  samples = np.asarray(samples)
+  if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.number) or not samples.size:
+    raise UserError(f"{name}: {samples.dtype} of shape {list(samples.shape)} are no samples; give [samples] of floats")
+  scale = -float(np.iinfo(samples.dtype).min) if np.issubdtype(samples.dtype, np.signedinteger) else 1.0
+  mono = _mono((samples / np.float32(scale)).astype(np.float32).reshape(len(samples), -1), name)
+  return mono if file_rate == sample_rate else np.concatenate(list(_resample(iter([mono]), file_rate, sample_rate)))
+
+
+def _mono_blocks(source: str | BinaryIO, block_seconds: float | None, name: str) -> Iterator:
+  """Read a source: first its rate, then float32 [samples] after float32 [samples]."""
+  import soundfile
+
+  try:
+    file = soundfile.SoundFile(source)
+  except (soundfile.SoundFileError, TypeError) as error:  # A TypeError is what a name ending in .raw gives.
+    raise _unreadable(source, name, error) from error
+  with file:
+    # Otherwise soundfile seeks to where it is after every read, which garbles MP3 and fails on FLAC out of a pipe.
+    file.seekable = lambda: False
+    yield file.samplerate
+    if block_seconds is None and file.frames != UNKNOWN_FRAMES:
+      most = file.frames
+    else:
+      most = max(1, int((block_seconds or 30.0) * file.samplerate / file.channels))
+    count = 0
+    while count < file.frames:
+      samples = _read_mono(file, min(most, file.frames - count), name)
+      if not len(samples):
+        break
+      count += len(samples)
+      yield samples
+    _check_complete(file, count, name)
+
+
+def _read_mono(file: "soundfile.SoundFile", frames: int, name: str) -> np.ndarray:
+  """Read the next float32 [samples], mixed down to one channel."""
+  import soundfile
+
+  try:
+    channels = file.read(frames, dtype="float32", always_2d=True)
+  except soundfile.SoundFileError as error:
+    reason = f"cannot be read as audio to its end ({_reason(error)})"
+    raise UserError(f"{name}: {reason}; it is damaged or cut short: restore it or leave it out") from error
+  return _mono(channels, name)
+
+
+def _mono(channels: np.ndarray, name: str) -> np.ndarray:
+  """Mix float32 [samples, channels] down to [samples]."""
+  samples = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
+  if not np.isfinite(samples).all():
+    raise UserError(f"{name}: the audio holds NaN or infinite samples; convert the file anew")
+  return samples
+
+
+def _check_complete(file: "soundfile.SoundFile", count: int, name: str) -> None:
+  """Refuse what held nothing, or less than its header promises where that can be relied on: in FLAC and WAV."""
+  missing = ""
+  if file.format == "FLAC" and count < file.frames != UNKNOWN_FRAMES:
+    missing = f"{count} of {file.frames} samples are there"
+  elif file.format.startswith("WAV") and (sizes := DATA_SIZES.search(file.extra_info)):
+    promised, present = map(int, sizes.groups())
+    if present + SLOPPY_BYTES < promised < PLACEHOLDER_BYTES:
+      missing = f"{present} of {promised} bytes of samples are there"
+  if missing:
+    raise UserError(f"{name}: the audio file is cut short ({missing}); restore it or leave it out")
+  if not count:
+    raise UserError(f"{name}: the audio file holds no samples; restore it or leave it out")
+
+
+def _resample(blocks: Iterator[np.ndarray], file_rate: int, sample_rate: int) -> Iterator[np.ndarray]:
+  """Convert float32 [samples] from one rate to another as they come."""
   import soxr
 
-  resampled = soxr.resample(samples, file_rate, sample_rate, quality="HQ")
-  # A handful of samples can come out as none at all.
-  return resampled if len(resampled) else np.zeros(1, np.float32)
+  stream = soxr.ResampleStream(file_rate, sample_rate, 1, dtype="float32", quality="HQ")
+  found = False
+  following = next(blocks, None)
+  while following is not None:
+    samples, following = following, next(blocks, None)
+    resampled = stream.resample_chunk(samples, last=following is None)
+    if len(resampled):
+      found = True
+      yield resampled
+  if not found:
+    # A handful of samples can come out as none at all.
+    yield np.zeros(1, np.float32)
 
 
-def _unreadable(path: str, error: Exception) -> UserError:
+def _unreadable(source: str | BinaryIO, name: str, error: Exception) -> UserError:
   """Find out why the audio library gave up: a missing file and a wrong format look alike to it."""
   try:
-    with open(path, "rb") as file:
-      if not file.read(1):
-        return UserError(f"{path}: the audio file is empty (0 bytes); restore it or take its row out of the manifest")
+    if _is_empty(source):
+      return UserError(f"{name}: the audio file is empty (0 bytes); restore it or leave it out")
   except OSError as reason:
-    return UserError(f"{path}: cannot read the audio file ({reason.strerror}); mend the path in the manifest")
-  reason = str(error).rstrip(".")
-  return UserError(f"{path}: cannot be read as audio ({reason}); restore the file, or convert it to WAV or FLAC")
+    return UserError(f"{name}: cannot read the audio file ({reason.strerror}); mend the path or leave it out")
+  return UserError(
+    f"{name}: cannot be read as audio ({_reason(error)}); restore the file, or convert it to WAV or FLAC"
+  )
+
+
+def _is_empty(source: str | BinaryIO) -> bool:
+  """Tell whether there is not a single byte."""
+  if hasattr(source, "read"):
+    return source.seek(0, os.SEEK_END) == 0
+  with open(source, "rb") as file:
+    return not file.read(1)
+
+
+def _reason(error: Exception) -> str:
+  """Take the audio library's words from its error."""
+  return str(getattr(error, "error_string", error)).rstrip(".")

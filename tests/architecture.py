@@ -18,7 +18,7 @@ BELOW = {
   "serve": {"transcribe"},
   "experiments": set(),
   "training": {"inference"},
-  "transcribe": {"inference"},
+  "transcribe": {"inference", "transcripts"},
   "inference": {"deep_speech_model", "speech_net_model", "data", "decoder", "speech_flags"},
   "language_model": {"decoder"},
   "deep_speech_model": {"layers"},
@@ -26,12 +26,21 @@ BELOW = {
   "data": set(),
   "decoder": set(),
   "speech_flags": set(),
+  "transcripts": set(),
   "layers": set(),
   "official_utils": set(),
 }
 SEES_ONE_ROOM_ONLY = {"serve"}
 
-WITHOUT_TENSORFLOW = {"data.audio", "data.featurizer", "data.manifest", "decoder", "language_model"}
+WITHOUT_TENSORFLOW = {
+  "data.audio",
+  "data.featurizer",
+  "data.manifest",
+  "data.segments",
+  "decoder",
+  "language_model",
+  "transcripts",
+}
 IMPORTS_TENSORFLOW = {"official_utils.lazy", "official_utils.estimator"}
 TOUCHES_INTERNALS = {"official_utils.estimator"}
 INTERNALS = ("tensorflow.python", "tensorflow.core", "tensorflow_estimator")

@@ -1,12 +1,15 @@
 """Tests reading audio files."""
 
+import io
 import os
+import tempfile
+import tracemalloc
 
 import numpy as np
 import pytest
 import soundfile
 
-from data.audio import audio_duration, read_audio
+from data.audio import audio_duration, pcm_samples, read_audio, stream_audio
 from official_utils.misc.errors import UserError
 
 RATE = 16000
@@ -88,13 +91,20 @@ def half_a_file(folder) -> str:
   return path
 
 
+def half_a_wav(folder) -> str:
+  path = saved(folder, np.zeros(RATE), name="half.wav")
+  os.truncate(path, os.path.getsize(path) // 2)
+  return path
+
+
 FAULTS = {
   "missing": (lambda folder: os.path.join(folder, "missing.wav"), "No such file"),
   "folder": (str, "Is a directory"),
   "no_audio": (no_audio, "cannot be read as audio"),
   "no_bytes": (nothing, "0 bytes"),
   "no_samples": (lambda folder: saved(folder, np.zeros(0)), "no samples"),
-  "half": (half_a_file, "cannot be read as audio"),
+  "half": (half_a_file, "cut short"),
+  "half_wav": (half_a_wav, "cut short"),
   "nan": (lambda folder: saved(folder, [0.0, np.nan], subtype="FLOAT"), "NaN"),
   "infinite": (lambda folder: saved(folder, [0.0, np.inf], subtype="FLOAT"), "infinite"),
 }
@@ -103,10 +113,20 @@ FAULTS = {
 @pytest.mark.parametrize(("make", "words"), FAULTS.values(), ids=FAULTS)
 def test_names_the_file_that_cannot_be_read(make, words, tmp_path):
   path = make(tmp_path)
-  with pytest.raises(UserError, match=words) as caught:
-    read_audio(path, RATE)
-  assert path in str(caught.value)
-  assert "\n" not in str(caught.value)
+  for read in (read_audio, lambda path, rate: list(stream_audio(path, rate, 0.1))):
+    with pytest.raises(UserError, match=words) as caught:
+      read(path, RATE)
+    assert path in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [name for name in FAULTS if name not in ("missing", "folder")])
+def test_names_standard_input(name, tmp_path):
+  make, words = FAULTS[name]
+  with open(make(tmp_path), "rb") as file:
+    content = io.BytesIO(file.read())
+  with pytest.raises(UserError, match=f"^standard input: .*{words}"):
+    list(stream_audio(content, RATE))
 
 
 @pytest.mark.parametrize("name", ["missing", "no_audio", "no_bytes"])
@@ -122,3 +142,101 @@ def test_a_name_for_samples_without_header_is_refused(tmp_path):
   for read in (lambda: read_audio(str(path), 16000), lambda: audio_duration(str(path))):
     with pytest.raises(UserError, match="clip.raw"):
       read()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 8])
+@pytest.mark.parametrize("file_rate", [8000, RATE, 44100, 192000])
+def test_joined_blocks_are_the_whole(file_rate, channels, tmp_path):
+  noise = np.random.default_rng(0).uniform(-0.5, 0.5, (file_rate + 13, channels))
+  path = saved(tmp_path, noise, file_rate)
+  blocks = list(stream_audio(path, RATE, 0.3))
+  assert len(blocks) >= 4
+  assert max(map(len, blocks)) <= 0.5 * RATE
+  assert all(block.dtype == np.float32 and block.ndim == 1 for block in blocks)
+  np.testing.assert_array_equal(np.concatenate(blocks), read_audio(path, RATE))
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.mp3"])
+def test_joined_blocks_of_compressed_files(name, tmp_path):
+  path = saved(tmp_path, tone(2, 22050), 22050, name=name)
+  np.testing.assert_array_equal(np.concatenate(list(stream_audio(path, RATE, 0.25))), read_audio(path, RATE))
+
+
+@pytest.mark.parametrize("make", [io.BytesIO, tempfile.TemporaryFile, tempfile.SpooledTemporaryFile])
+def test_a_file_object_reads_like_its_file(make, tmp_path):
+  path = saved(tmp_path, tone(0.5, 44100), 44100)
+  with make() as file:
+    with open(path, "rb") as original:
+      file.write(original.read())
+    file.seek(0)
+    read = np.concatenate(list(stream_audio(file, RATE)))
+  np.testing.assert_array_equal(read, read_audio(path, RATE))
+
+
+@pytest.mark.parametrize("size", [0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFF000], ids=hex)
+def test_a_wav_written_into_a_pipe_has_no_true_size(size, tmp_path):
+  path = saved(tmp_path, tone(0.5, RATE))
+  expected = read_audio(path, RATE)
+  with open(path, "r+b") as file:
+    file.seek(40)
+    file.write(size.to_bytes(4, "little"))
+  np.testing.assert_array_equal(read_audio(path, RATE), expected)
+
+
+def test_a_wav_whose_size_counts_its_header_is_whole(tmp_path):
+  path = saved(tmp_path, tone(0.5, RATE))
+  with open(path, "r+b") as file:
+    file.seek(40)
+    file.write(os.path.getsize(path).to_bytes(4, "little"))
+  assert len(read_audio(path, RATE)) == RATE // 2
+
+
+def test_a_flac_written_into_a_pipe_does_not_tell_its_length(tmp_path):
+  path = saved(tmp_path, tone(0.5, RATE), name="pipe.flac")
+  expected = read_audio(path, RATE)
+  with open(path, "r+b") as file:
+    file.seek(22)
+    file.write(bytes(4))
+  np.testing.assert_array_equal(read_audio(path, RATE), expected)
+  np.testing.assert_array_equal(np.concatenate(list(stream_audio(path, RATE, 0.1))), expected)
+  with pytest.raises(UserError, match="pipe.flac: the header does not tell the length"):
+    audio_duration(path)
+
+
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.9, 0.99])
+def test_a_flac_cut_short_anywhere_is_refused(part, tmp_path):
+  path = saved(tmp_path, np.random.default_rng(0).uniform(-0.5, 0.5, 2 * RATE), name="a.flac")
+  os.truncate(path, round(part * os.path.getsize(path)))
+  for read in (read_audio, lambda path, rate: list(stream_audio(path, rate, 0.1))):
+    with pytest.raises(UserError, match="cut short"):
+      read(path, RATE)
+
+
+def test_an_unfinished_mp3_gives_what_there_is(tmp_path):
+  path = saved(tmp_path, tone(2, RATE), name="a.mp3")
+  os.truncate(path, os.path.getsize(path) // 2)
+  read = np.concatenate(list(stream_audio(path, RATE, 0.3)))
+  assert 0.5 * RATE < len(read) < 1.5 * RATE
+  np.testing.assert_array_equal(read, read_audio(path, RATE))
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+  path = os.path.join(tmp_path, "long.wav")
+  with soundfile.SoundFile(path, "w", 44100, 2, "PCM_16") as file:
+    for _ in range(60):
+      file.write(np.zeros((44100, 2), np.int16))
+  tracemalloc.start()
+  length = sum(map(len, stream_audio(path, RATE, 2.0)))
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert length == 60 * RATE
+  assert peak < 5 * RATE * 4 * 5
+
+
+def test_raw_samples():
+  read = pcm_samples(np.array([-32768, 0, 16384, 32767], "<i2").tobytes())
+  assert read.dtype == np.float32
+  np.testing.assert_array_equal(read, [-1, 0, 0.5, 32767 / 32768])
+  assert len(pcm_samples(b"")) == 0
+  with pytest.raises(UserError, match="socket: raw .* not 3"):
+    pcm_samples(bytes(3), "socket")

@@ -12,6 +12,7 @@ import pytest
 
 import decoder
 import deep_speech
+import deep_speech_model
 from benchmarks import (
   child,
   evaluation,
@@ -133,7 +134,9 @@ class Forms:
       logits = original_form.network(self.features, settings, config["num_classes"], training=True)
       losses = original_form.ctc_losses(logits, num_frames, flat[0], self.labels, flat[1])
       with tf.compat.v1.variable_scope("", reuse=True):
-        logits, _ = deep_speech.make_network(settings, config["num_classes"])(self.features, flat[0], training=True)
+        logits, _ = deep_speech_model.make_network(settings, config["num_classes"])(
+          self.features, flat[0], training=True
+        )
       steps = deep_speech.compute_length_after_conv(num_frames, tf.shape(logits)[0], self.lengths[0])
       logits = tf.transpose(logits, [1, 0, 2])
       our_losses = deep_speech.ctc_loss(self.lengths[1], steps, self.labels, logits)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -211,6 +212,90 @@ def test_ids_outside_the_alphabet_are_refused(ids):
 def test_an_alphabet_without_its_blank_is_refused(labels, blank, words):
   with pytest.raises(ValueError, match=words):
     GreedyDecoder(labels, blank)
+
+
+# Words with their frames.
+
+
+def slow_words(scores, labels, blank):
+  """The definition of a timed word in plain Python: runs, then characters, then words."""
+  runs = []
+  for frame, row in enumerate(scores):
+    label = list(row).index(max(row))
+    posterior = math.exp(row[label]) / sum(math.exp(value) for value in row)
+    if runs and runs[-1][0] == label:
+      _, start, _, peak = runs[-1]
+      runs[-1] = (label, start, frame + 1, max(peak, posterior))
+    else:
+      runs.append((label, frame, frame + 1, posterior))
+  letters = [(letter, run) for run in runs if run[0] != blank for letter in labels[run[0]]]
+  words = []
+  for is_space, group in itertools.groupby(letters, lambda letter: letter[0].isspace()):
+    if not is_space:
+      text, of_letters = zip(*group, strict=True)
+      peaks = [run[3] for run, _ in itertools.groupby(of_letters)]
+      confidence = math.prod(peaks) ** (1 / len(peaks))
+      words.append(decoder.TimedWord("".join(text), of_letters[0][1], of_letters[-1][2], confidence))
+  return words
+
+
+@given(data=st.data())
+def test_words_are_those_of_the_text_with_the_frames_of_their_labels(data):
+  letters = st.text(alphabet="abé \t\n\x1c\x85\xa0\u2028\u3000\u200b\ufeff", min_size=1, max_size=3)
+  labels = data.draw(st.lists(letters, min_size=1, max_size=5))
+  blank = data.draw(st.integers(0, len(labels) - 1))
+  frame = st.lists(st.integers(-4, 4), min_size=len(labels), max_size=len(labels))
+  scores = np.reshape(np.asarray(data.draw(st.lists(frame, max_size=15)), np.float32), (-1, len(labels)))
+  greedy = GreedyDecoder(labels, blank)
+  words = greedy.decode_words(scores)
+  (heard,) = greedy.decode(scores[np.newaxis], [len(scores)])
+  assert [word.text for word in words] == heard.text.split()
+  assert all(one.end <= other.start or len(max(labels, key=len)) > 1 for one, other in itertools.pairwise(words))
+  for word, expected in zip(words, slow_words(scores.tolist(), labels, blank), strict=True):
+    assert (word.text, word.start, word.end) == (expected.text, expected.start, expected.end)
+    assert word.confidence == pytest.approx(expected.confidence, rel=1e-6)
+    assert 0 < word.confidence <= 1
+    assert 0 <= word.start < word.end <= len(scores)
+
+
+def test_a_words_frames_and_confidence_by_hand():
+  probabilities = [[0.1, 0.1, 0.8], [0.6, 0.1, 0.3], [0.9, 0.0, 0.1], [0.0, 0.2, 0.8], [0.5, 0.1, 0.4], [0.1, 0.7, 0.2]]
+  with np.errstate(divide="ignore"):
+    words = GreedyDecoder("a -").decode_words(np.log(probabilities))
+  assert words == [decoder.TimedWord("aa", 1, 5, pytest.approx(math.sqrt(0.9 * 0.5)))]
+  assert [type(value) for value in vars(words[0]).values()] == [str, int, int, float]
+
+
+def test_logits_give_the_words_and_confidences_of_their_log_probabilities():
+  logits = 3 * np.random.default_rng(6).normal(size=(200, 29)).astype(np.float32)
+  greedy = GreedyDecoder(ALPHABET)
+  shifted = greedy.decode_words(logits + 500)
+  words = greedy.decode_words(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))
+  assert len(words) > 5
+  assert [(word.text, word.start, word.end) for word in shifted] == [
+    (word.text, word.start, word.end) for word in words
+  ]
+  assert [word.confidence for word in shifted] == pytest.approx([word.confidence for word in words], rel=1e-3)
+
+
+def test_silence_and_no_frames_give_no_words():
+  greedy = GreedyDecoder(ALPHABET)
+  assert greedy.decode_words(np.zeros((0, 29))) == []
+  assert greedy.decode_words(log_probs_of([28, 28, 0, 28], 29)[0]) == []
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, np.inf])
+def test_words_of_a_frame_without_a_best_label_are_refused_as_decode_refuses_them(value):
+  log_probs = np.zeros((5, 29), np.float32)
+  log_probs[3] = value
+  with pytest.raises(ValueError, match="utterance 0 of the batch has no best label at frame 3: its highest score is"):
+    GreedyDecoder(ALPHABET).decode_words(log_probs)
+
+
+@pytest.mark.parametrize("shape", [(), (29,), (5, 28), (1, 5, 29)])
+def test_words_of_another_shape_are_refused_as_decode_refuses_them(shape):
+  with pytest.raises(ValueError, match=r"alphabet has 29 labels: expected \[batch, time, 29\]"):
+    GreedyDecoder(ALPHABET).decode_words(np.zeros(shape))
 
 
 # Error counts.

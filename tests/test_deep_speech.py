@@ -10,6 +10,7 @@ import pytest
 import runs
 
 import deep_speech
+import inference
 from data import dataset as speech_dataset
 from data import manifest
 from official_utils import estimator as tf_estimator
@@ -17,6 +18,7 @@ from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
 from training import checkpoints, progress
 
+RATE = 16000
 FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
 
 
@@ -235,3 +237,71 @@ def test_lets_go_of_the_graph_of_each_cycle(tones_dir, tmp_path):
   options = runs.arguments(tones_dir, str(tmp_path / "model"), "--train_epochs=2")
   deep_speech.run_deep_speech(runs.parse(*options))
   assert count_graphs() == before
+
+
+def test_evaluates_a_checkpoint_on_several_manifests(tones_dir, tones_model, capsys):
+  paths = [f"{tones_dir}/{name}.tsv" for name in ("dev", "train", "test")]
+  options = [f"--model_dir={tones_model}", f"--eval_data_dir={paths[0]}, {paths[1]}", f"--test_data_dir={paths[2]}"]
+  flags_obj = runs.parse("--mode=evaluate", "--num_gpus=0", *options)
+  rows = deep_speech.evaluate_checkpoint(flags_obj)
+  assert [row["manifest"] for row in rows] == paths
+  last = checkpoints.ModelDir(tones_model).evaluations()[-1]
+  assert {key: rows[0][key] for key in ("WER", "CER", "global_step")} == {
+    key: last[key] for key in ("WER", "CER", "global_step")
+  }
+  lines = capsys.readouterr().out.splitlines()
+  assert [line.split(":")[0] for line in lines] == paths
+  assert f"WER {rows[1]['WER']:.4f}  CER {rows[1]['CER']:.4f}  22 utterances" in lines[1]
+
+
+def test_exports_any_checkpoint(tones_dir, tones_model, tmp_path):
+  export_dir = str(tmp_path / "exports")
+  options = ["--mode=export", f"--model_dir={tones_model}", f"--export_dir={export_dir}"]
+  earlier = f"{tones_model}/model.ckpt-3"
+  rows = checkpoints.ModelDir(tones_model).evaluations()
+  best = min(rows, key=lambda row: row["WER"])["global_step"]
+  folders = deep_speech.export_checkpoint(runs.parse(*options, f"--checkpoint={earlier}"))
+  assert folders == [f"{export_dir}/last/3"] + ([f"{export_dir}/best/3"] if best == 3 else [])
+  assert f"{export_dir}/last/9" in deep_speech.export_checkpoint(runs.parse(*options))
+  assert os.listdir(f"{export_dir}/last") == ["9"]
+  weights = inference.load_model(f"{export_dir}/last/9").log_probs([np.zeros(RATE, np.float32)])
+  np.testing.assert_array_equal(
+    weights[0], inference.load_model(tones_model).log_probs([np.zeros(RATE, np.float32)])[0]
+  )
+
+
+@pytest.mark.parametrize("mode", ["evaluate", "export"])
+@pytest.mark.parametrize(
+  ("option", "message"),
+  [
+    ("--model_dir=/nowhere", "/nowhere: no checkpoint is there"),
+    ("--checkpoint=/nowhere/model.ckpt-1", "/nowhere/model.ckpt-1: no checkpoint is there"),
+    ("--rnn_hidden_size=9", "trained with --rnn_hidden_size=8 and now --rnn_hidden_size=9"),
+  ],
+)
+def test_refuses_what_is_no_checkpoint_of_these_flags(mode, option, message, tones_dir, tones_model):
+  options = [
+    f"--mode={mode}",
+    f"--model_dir={tones_model}",
+    f"--eval_data_dir={tones_dir}/dev.tsv",
+    "--num_gpus=0",
+    option,
+  ]
+  run = {"evaluate": deep_speech.evaluate_checkpoint, "export": deep_speech.export_checkpoint}[mode]
+  with pytest.raises(UserError, match=message):
+    run(runs.parse(*options))
+
+
+def test_each_cycle_exports_the_last_model_and_the_best(tones_dir, tones_model, tmp_path):
+  rows = checkpoints.ModelDir(tones_model).evaluations()
+  best = min(rows, key=lambda row: row["WER"])["global_step"]
+  assert os.listdir(f"{tones_model}/export/last") == [str(rows[-1]["global_step"])]
+  assert os.listdir(f"{tones_model}/export/best") == [str(best)]
+  options = runs.arguments(tones_dir, str(tmp_path / "model"), "--keep_exports=0")
+  deep_speech.run_deep_speech(runs.parse(*options))
+  assert not os.path.exists(tmp_path / "model" / "export")
+
+
+def test_training_takes_no_checkpoint(tones_dir, tmp_path):
+  with pytest.raises(UserError, match="--checkpoint is for --mode=evaluate"):
+    deep_speech.run_deep_speech(runs.parse(*runs.arguments(tones_dir, str(tmp_path), "--checkpoint=somewhere")))

@@ -60,7 +60,7 @@ class Network:
       self.frames = tf.compat.v1.placeholder(tf.int32, [None])
       self.labels = tf.compat.v1.placeholder(tf.int32, [None, None])
       self.label_lengths = tf.compat.v1.placeholder(tf.int32, [None])
-      model = deep_speech.make_network(settings, len(LABELS))
+      model = deep_speech_model.make_network(settings, len(LABELS))
       self.logits, self.lengths = model(self.features, self.frames, training=False)
       losses = ctc.ctc_losses(self.logits, self.lengths, self.labels, self.label_lengths)
       variables = tf.compat.v1.trainable_variables()
@@ -141,7 +141,7 @@ def test_unmasked_network_lets_padding_leak():
   part = utterances([26])[0]
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     features = tf.compat.v1.placeholder(tf.float32, [None, None, BINS, 1])
-    logits, _ = deep_speech.make_network(settings, 29)(features, tf.constant([26]), training=False)
+    logits, _ = deep_speech_model.make_network(settings, 29)(features, tf.constant([26]), training=False)
     variables = tf.compat.v1.global_variables()
     values = far_values(variables)
     for variable in variables:
@@ -157,7 +157,7 @@ def train_losses(compute_dtype, num_steps: int) -> list[float]:
   settings |= {"use_bias": True, "conv_layout": "official", "mask_padding": True}
   lengths = [60, 43, 29, 78]
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-    model = deep_speech.make_network(settings, len(LABELS))._replace(compute_dtype=compute_dtype)
+    model = deep_speech_model.make_network(settings, len(LABELS))._replace(compute_dtype=compute_dtype)
     features = tf.constant(batch(utterances(lengths), 80, np.nan))
     logits, steps = model(features, tf.constant(lengths), training=True)
     labels = tf.constant(np.random.default_rng(3).integers(0, 28, [4, 5]), tf.int32)

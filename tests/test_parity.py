@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import deep_speech
+import deep_speech_model
 from official_utils.lazy import tf
 
 FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
@@ -37,7 +38,7 @@ class Graph:
       self.losses, self.outputs = {}, {}
       for mode in ("infer", "train"):
         with tf.compat.v1.variable_scope("", reuse=mode == "train"):
-          self._add_mode(mode, deep_speech.make_network(network, config["num_classes"]))
+          self._add_mode(mode, deep_speech_model.make_network(network, config["num_classes"]))
       self.variables = {variable.op.name: variable for variable in tf.compat.v1.global_variables()}
       variables = [self.variables[name] for name in self.trainable]
       self.gradients = tf.gradients(self.loss, variables)

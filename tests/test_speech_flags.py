@@ -21,6 +21,7 @@ _ORIGINAL = json.loads((_ROOT / "tests/fixtures/flags.json").read_text())["deep_
 # Flag to the default of the original (as it was run for the fixture) and ours.
 _OTHER_DEFAULTS = {
   "num_gpus": (0, None),
+  "export_dir": ("/tmp/deep_speech_saved_model/", None),
   "train_data_dir": (
     "/tmp/librispeech_data/test-clean/LibriSpeech/test-clean-20.csv",
     "/tmp/librispeech_data/train-clean-100+360.csv",
@@ -33,6 +34,9 @@ _OTHER_DEFAULTS = {
 }
 
 _NEW_FLAGS = {
+  "mode": "train",
+  "checkpoint": None,
+  "keep_exports": 1,
   "test_data_dir": None,
   "on_unknown": "error",
   "show_samples": 0,
@@ -100,7 +104,7 @@ def test_every_flag_has_help():
 
 def test_what_has_no_effect_is_said():
   values = _define()
-  for name in ("export_dir", "gcp_project", "bigquery_data_set"):
+  for name in ("gcp_project", "bigquery_data_set"):
     assert "without effect" in " ".join(values[name].help.split())
 
 

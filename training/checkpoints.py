@@ -4,17 +4,15 @@ import itertools
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from inference import SETTINGS_FILE, VOCABULARY_FILE
 from official_utils.lazy import tf
+from official_utils.misc import files
 from official_utils.misc.errors import UserError
-from official_utils.misc.files import write_atomically
 
 FLAGS_FILE = "flags.json"
-SETTINGS_FILE = "settings.json"
-VOCABULARY_FILE = "vocabulary.txt"
 PROGRESS_FILE = "progress.json"
 EVAL_FILE = "eval.jsonl"
 # A folder with all of these is a model_dir of ours.
@@ -49,14 +47,31 @@ class ModelDir:
       vocabulary: the labels in order, the blank last.
       make_shapes: gives the network's variables and their shapes; called only where there is a checkpoint.
     """
-    self._check_writable()
+    files.check_writable(self.path, "--model_dir")
     if self._checkpoint():
-      self._check_settings(settings)
-      self._check_vocabulary(vocabulary)
-      self._check_shapes(make_shapes())
+      self.check(settings, vocabulary, make_shapes())
     self._write_json(SETTINGS_FILE, settings)
-    write_atomically(self._file(VOCABULARY_FILE), "".join(f"{label}\n" for label in vocabulary))
+    files.write_atomically(self._file(VOCABULARY_FILE), "".join(f"{label}\n" for label in vocabulary))
     self._write_json(FLAGS_FILE, flags)
+
+  def check(
+    self,
+    settings: Mapping[str, Any],
+    vocabulary: Sequence[str],
+    shapes: Mapping[str, Sequence[int]],
+    checkpoint: str | None = None,
+  ) -> None:
+    """Refuse settings that are not those of the run that the folder holds.
+
+    Args:
+      settings: the network's and the features' settings, by name.
+      vocabulary: the labels in order, the blank last.
+      shapes: the network's variables and their shapes.
+      checkpoint: the one to compare those with; None for the newest.
+    """
+    self._check_settings(settings)
+    self._check_vocabulary(vocabulary)
+    self._check_shapes(shapes, checkpoint or self._checkpoint())
 
   def global_step(self) -> int:
     """Read the newest checkpoint's global step, 0 where there is none."""
@@ -98,7 +113,7 @@ class ModelDir:
   def append_evaluation(self, row: Mapping[str, Any]) -> None:
     """Add a row to eval.jsonl."""
     rows = [*self.evaluations(), row]
-    write_atomically(self._file(EVAL_FILE), "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in rows))
+    files.write_atomically(self._file(EVAL_FILE), "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in rows))
 
   def evaluations(self) -> list[dict[str, Any]]:
     """Read the rows of eval.jsonl."""
@@ -119,6 +134,10 @@ class ModelDir:
   def evaluation_after(self, epoch: int) -> dict[str, Any] | None:
     """Find the newest row that was written after this many epochs."""
     return next((row for row in reversed(self.evaluations()) if row["epoch"] == epoch), None)
+
+  def is_best(self, wer: float) -> bool:
+    """Tell whether no evaluation so far was as good."""
+    return all(wer < row["WER"] for row in self.evaluations())
 
   def _file(self, name: str) -> str:
     return os.path.join(self.path, name)
@@ -160,16 +179,7 @@ class ModelDir:
     return content
 
   def _write_json(self, name: str, content: Any) -> None:
-    write_atomically(self._file(name), json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
-
-  def _check_writable(self) -> None:
-    """Make the folder and try to write into it."""
-    try:
-      os.makedirs(self.path, exist_ok=True)
-      with tempfile.TemporaryFile(dir=self.path):
-        pass
-    except OSError as error:
-      raise UserError(f"cannot write into {self.path}: {error.strerror}; choose another --model_dir.") from error
+    files.write_atomically(self._file(name), json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
   def _check_settings(self, settings: Mapping[str, Any]) -> None:
     for name, there in (self._read_json(SETTINGS_FILE) or {}).items():
@@ -190,9 +200,8 @@ class ModelDir:
         f"use --vocabulary_file={self._file(VOCABULARY_FILE)}, another --model_dir, or --clean to start anew."
       )
 
-  def _check_shapes(self, wanted: Mapping[str, Sequence[int]]) -> None:
+  def _check_shapes(self, wanted: Mapping[str, Sequence[int]], checkpoint: str) -> None:
     """Compare the checkpoint's variables with the network's: the original's come without settings."""
-    checkpoint = self._checkpoint()
     there = {name: shape for name, shape in tf.train.list_variables(checkpoint) if not _OPTIMIZER_STATE.search(name)}
     for name in sorted(there.keys() | wanted.keys()):
       found, asked = there.get(name, "absent"), list(wanted[name]) if name in wanted else "absent"

@@ -13,7 +13,11 @@ CER_KEY = "CER"
 
 
 def evaluate_model(
-  estimator: "tf_estimator.Estimator", speech_labels: Sequence[str], entries: Sequence[Entry], input_fn_eval: Callable
+  estimator: "tf_estimator.Estimator",
+  speech_labels: Sequence[str],
+  entries: Sequence[Entry],
+  input_fn_eval: Callable,
+  checkpoint: str | None = None,
 ) -> tuple[dict, list[str]]:
   """Transcribe an evaluation set and count the errors.
 
@@ -22,12 +26,14 @@ def evaluate_model(
     speech_labels: the labels in order, the blank last.
     entries: the set's entries; their transcripts are the references.
     input_fn_eval: yields the set's batches; their `index` says which entry an utterance is.
+    checkpoint: the one to evaluate; None for the newest.
 
   Returns:
     The results: the corpus rates WER and CER, the original's means of the utterances' rates (mean_WER, mean_CER), and
     global_step; and the texts heard, in the order of the entries.
   """
-  by_index = transcribe_entries(estimator, speech_labels, input_fn_eval)
+  checkpoint = checkpoint or estimator.latest_checkpoint()
+  by_index = transcribe_entries(estimator, speech_labels, input_fn_eval, checkpoint)
   if len(by_index) != len(entries):
     raise RuntimeError(f"{len(by_index)} of {len(entries)} utterances were transcribed")
   texts = [by_index[index] for index in range(len(entries))]
@@ -37,13 +43,13 @@ def evaluate_model(
     CER_KEY: score.cer,
     "mean_WER": score.mean_wer,
     "mean_CER": score.mean_cer,
-    "global_step": int(estimator.get_variable_value("global_step")),
+    "global_step": int(tf.train.load_variable(checkpoint, "global_step")),
   }
   return results, texts
 
 
 def transcribe_entries(
-  estimator: "tf_estimator.Estimator", speech_labels: Sequence[str], input_fn: Callable
+  estimator: "tf_estimator.Estimator", speech_labels: Sequence[str], input_fn: Callable, checkpoint: str | None = None
 ) -> dict[int, str]:
   """Transcribe all batches greedily.
 
@@ -51,6 +57,7 @@ def transcribe_entries(
     estimator: the trained estimator.
     speech_labels: the labels in order, the blank last.
     input_fn: yields batches; their `index` says which entry an utterance is.
+    checkpoint: the one to use; None for the newest.
 
   Returns:
     Entry to text.
@@ -59,7 +66,7 @@ def transcribe_entries(
   texts: dict[int, str] = {}
   # Nothing with an axis of classes leaves the graph.
   keys = ["classes", "length", "is_finite", "index"]
-  for batch in estimator.predict(input_fn, predict_keys=keys, yield_single_examples=False):
+  for batch in estimator.predict(input_fn, keys, None, checkpoint, yield_single_examples=False):
     if not batch["is_finite"].all():
       raise UserError(
         f"the network in {estimator.model_dir} has come to NaN; start anew with --clean and a lower --learning_rate, or "

@@ -112,7 +112,7 @@ def define_base(
       "export_dir",
       "ed",
       None,
-      "The folder for the exported model. Accepted without effect: this version does not export models yet.",
+      "The folder for the exported models. Not given: the folder export within model_dir.",
     ),
   )
   asked_for = [definition for asked, *definition in definitions if asked]

@@ -2,6 +2,7 @@
 
 import inspect
 import logging as python_logging
+import os
 import re
 import sys
 import textwrap
@@ -36,20 +37,21 @@ class _LineFormatter(python_logging.Formatter):
     return f"{record.levelname.lower()}: {line}" if record.levelno >= python_logging.WARNING else line
 
 
-def run(main: Callable[[list[str]], int | None], description: str) -> None:
+def run(main: Callable[[list[str]], int | None], description: str, arguments: str = "") -> None:
   """Parse the command line, call `main` and end the process with the right exit code.
 
   --help lists every flag of this repository that has been defined. A wrong command line exits with 2, a UserError that
   `main` raises with 1, an interruption from the keyboard with 130, each after one line on stderr.
 
   Args:
-    main: called with the program's name as the only entry of a list; what it returns is the exit code, None being 0.
+    main: called with a list of the program's name and its arguments; what it returns is the exit code, None being 0.
     description: what the program does, for its help, laid out as it is to be shown.
+    arguments: what the help calls the arguments beside flags, such as "FILE...", one at least; by default there are none.
   """
 
   def parse(argv: list[str]) -> list[str]:
     logging.get_absl_handler().setFormatter(_LineFormatter())
-    return _parse_or_exit(argv, description)
+    return _parse_or_exit(argv, description, arguments)
 
   def guarded_main(argv: list[str]) -> int | None:
     try:
@@ -58,38 +60,49 @@ def run(main: Callable[[list[str]], int | None], description: str) -> None:
       return _complain(str(error), _FAILED)
     except KeyboardInterrupt:
       return _complain("interrupted from the keyboard", _INTERRUPTED)
+    except BrokenPipeError:
+      # Whoever read the output has gone, as `head` does; Python would complain when it flushes at the end.
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      return _FAILED
 
   app.run(guarded_main, flags_parser=parse)
 
 
-def help_text(program: str, description: str, flag_values: flags.FlagValues = flags.FLAGS) -> str:
+def help_text(
+  program: str, description: str, flag_values: flags.FlagValues = flags.FLAGS, arguments: str = ""
+) -> str:
   """List every flag of this repository that has been defined, module by module.
 
   Args:
     program: the path that started the program.
     description: what the program does, laid out as it is to be shown.
     flag_values: where the flags are defined.
+    arguments: what the arguments beside flags are called.
 
   Returns:
     The text that --help prints.
   """
-  paragraphs = [inspect.cleandoc(description), f"usage: python {program} [--flag=value ...]"]
+  paragraphs = [inspect.cleandoc(description), f"usage: python {program} [--flag=value ...] {arguments}".rstrip()]
   for module_name, module_flags in own_flags(flag_values).items():
     paragraphs.append("\n".join([f"{_title(module_name)}:", *map(_flag_help, module_flags)]))
   return "\n\n".join(paragraphs) + "\n"
 
 
-def _parse_or_exit(argv: list[str], description: str) -> list[str]:
+def _parse_or_exit(argv: list[str], description: str, arguments: str) -> list[str]:
   """Parse the command line into absl's flags, or say what is wrong with it and exit."""
   options = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
   if any(option.startswith("-") and option.lstrip("-") in _HELP_ARGUMENTS for option in options):
-    sys.stdout.write(help_text(argv[0], description))
+    sys.stdout.write(help_text(argv[0], description, arguments=arguments))
     sys.exit(0)
   try:
+    # Flags may stand behind arguments.
+    flags.FLAGS.set_gnu_getopt(bool(arguments))
     rest = flags.FLAGS(argv)
   except (flags.Error, ValueError) as error:  # A ValueError is what --noclean=1 gives.
     sys.exit(_complain(_explain(error), _WRONG_USAGE))
-  if len(rest) > 1:
+  if arguments and len(rest) == 1:
+    sys.exit(_complain(f"there is nothing to do; give {arguments} (see --help)", _WRONG_USAGE))
+  if len(rest) > 1 and not arguments:
     message = f"unexpected argument {rest[1]!r}; a flag and its value are written --flag=value (see --help)"
     sys.exit(_complain(message, _WRONG_USAGE))
   return rest

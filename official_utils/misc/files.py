@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO
 
+from official_utils.misc.errors import UserError
+
 
 @contextlib.contextmanager
 def atomic_writer(path: str, mode: str = "w") -> Iterator[IO]:
@@ -41,3 +43,18 @@ def write_atomically(path: str, text: str) -> None:
   """Replace the content of `path` by `text` in one step."""
   with atomic_writer(path) as file:
     file.write(text)
+
+
+def check_writable(folder: str, flag: str) -> None:
+  """Make a folder and try to write into it.
+
+  Args:
+    folder: the folder.
+    flag: the one that names it, such as "--model_dir".
+  """
+  try:
+    os.makedirs(folder, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except OSError as error:
+    raise UserError(f"cannot write into {folder}: {error.strerror}; choose another {flag}.") from error

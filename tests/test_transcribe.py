@@ -1,0 +1,231 @@
+"""Transcribes with a small trained network: in Python, and as a user would."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import recordings
+import runs
+import soundfile
+
+import decoder
+import transcribe
+from data import audio, manifest
+from official_utils.misc.errors import UserError
+
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def model(tones_model) -> transcribe.Transcriber:
+  return transcribe.load_model(tones_model)
+
+
+@pytest.fixture(scope="module")
+def paths(tones_dir) -> list[str]:
+  return [entry.path for entry in manifest.read_manifest(f"{tones_dir}/train.tsv")][:12]
+
+
+@pytest.fixture(scope="module")
+def texts(model, paths) -> list[str]:
+  """Transcribe each file by the plainest means."""
+  greedy = decoder.GreedyDecoder(model.model.labels)
+  log_probs = [model.model.log_probs([audio.read_audio(path, RATE)])[0] for path in paths]
+  plain = [greedy.decode(each[np.newaxis], [len(each)])[0].text for each in log_probs]
+  assert len(set(plain)) > 3
+  return [" ".join(text.split()) for text in plain]
+
+
+def command(*arguments, cwd=None, **options) -> subprocess.CompletedProcess:
+  """Run transcribe.py to its end."""
+  program = os.path.join(runs.ROOT, "transcribe.py")
+  options = {"text": True, **options}
+  return subprocess.run([sys.executable, program, *arguments], cwd=cwd, capture_output=True, **options)
+
+
+def test_texts_are_in_the_order_of_the_files(model, paths, texts):
+  assert model(paths) == texts
+  assert model(paths[::-1]) == texts[::-1]
+  assert model([]) == []
+
+
+@pytest.mark.parametrize("batch_seconds", [1, 5, 1000])
+def test_the_size_of_batches_changes_nothing(batch_seconds, model, paths, texts):
+  assert transcribe.Transcriber(model.model, batch_seconds)(paths) == texts
+
+
+def test_transcript_of_a_file_and_of_arrays(model, paths, texts):
+  transcript = model.transcribe(paths[0])
+  samples = audio.read_audio(paths[0], RATE)
+  assert (transcript.name, transcript.text) == (paths[0], texts[0])
+  assert transcript.duration == len(samples) / RATE
+  assert [(segment.start, segment.end) for segment in transcript.segments] == [(0, transcript.duration)]
+  starts = [word.start for word in transcript.words]
+  assert starts == sorted(starts)
+  assert all(0 <= word.start <= word.end <= transcript.duration for word in transcript.words)
+  whole = np.round(samples * 32768).astype(np.int16)
+  for array in (samples, samples.astype(np.float64), whole, np.stack([whole, whole], 1)):
+    assert model.transcribe(array).words == transcript.words
+    assert model([array]) == [texts[0]]
+  assert model.transcribe(np.repeat(samples, 3), 3 * RATE).duration == pytest.approx(transcript.duration, abs=1e-3)
+
+
+def test_log_probs_are_those_of_the_model(model, paths):
+  for path, log_probs in zip(paths, model.log_probs(paths), strict=True):
+    (alone,) = model.model.log_probs([audio.read_audio(path, RATE)])
+    np.testing.assert_allclose(log_probs, alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("samples", [np.zeros(0), np.array([1.0, np.nan]), np.array("text"), np.zeros([2, 2, 2])])
+def test_arrays_that_are_no_samples(samples, model):
+  with pytest.raises(UserError, match="^array: "):
+    model.transcribe(samples)
+
+
+def test_several_threads_at_once(model, paths, texts):
+  with ThreadPoolExecutor(4) as pool:
+    assert list(pool.map(lambda number: model(paths[number : number + 4]), [0, 4, 8, 0, 4, 8])) == 2 * [
+      texts[:4],
+      texts[4:8],
+      texts[8:],
+    ]
+
+
+def test_a_bad_file_does_not_stop_the_others(model, paths, texts, tmp_path):
+  half = tmp_path / "half.flac"
+  soundfile.write(half, recordings.samples_of("half", 40, RATE), RATE)
+  half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
+  sources = [paths[0], str(half), "nowhere.wav", paths[1]]
+  first, cut, missing, last = model.transcribe_all([model._recording(source) for source in sources])
+  assert (first.text, last.text) == (texts[0], texts[1])
+  assert str(half) in str(cut)
+  assert "nowhere.wav" in str(missing)
+  with pytest.raises(UserError, match="nowhere.wav"):
+    model(sources[2:])
+
+
+def test_a_long_recording_is_its_clips(model, paths, texts, tmp_path):
+  rng = np.random.default_rng(1)
+  pieces, starts, length = [], [], 0
+  for path in paths * 4:
+    samples = audio.read_audio(path, RATE)
+    pieces += [samples, np.zeros(rng.integers(RATE * 6 // 10, 2 * RATE), np.float32)]
+    starts.append(length / RATE)
+    length += len(pieces[-2]) + len(pieces[-1])
+  soundfile.write(tmp_path / "long.wav", np.concatenate(pieces), RATE, subtype="FLOAT")
+  # Small batches: several pools.
+  transcript = transcribe.Transcriber(model.model, 8).transcribe(str(tmp_path / "long.wav"))
+  assert transcript.duration == length / RATE
+  assert transcript.text == " ".join(text for text in texts * 4 if text)
+  alone = [model.transcribe(path) for path in paths]
+  expected = [
+    (word.text, word.start + start) for start, clip in zip(starts, alone * 4, strict=True) for word in clip.words
+  ]
+  assert [word.text for word in transcript.words] == [text for text, _ in expected]
+  np.testing.assert_allclose([word.start for word in transcript.words], [start for _, start in expected], atol=0.1)
+
+
+def test_silence_gives_no_words(model):
+  transcript = model.transcribe(np.zeros(RATE * 60, np.float32))
+  assert (transcript.segments, transcript.text, transcript.duration) == ((), "", 60)
+
+
+def test_command_writes_every_format(paths, texts, tones_model, tmp_path):
+  folder = tmp_path / "in"
+  (folder / "deeper").mkdir(parents=True)
+  shutil.copy(paths[0], folder / "a.wav")
+  shutil.copy(paths[1], folder / "deeper" / "b.WAV")
+  shutil.copy(paths[2], folder / "deeper" / "a.wav")
+  recordings.write_text(str(folder / "notes.txt"), "no audio")
+  done = command(f"--model={tones_model}/export", "in", str(folder / "a.wav"), cwd=tmp_path)
+  assert done.returncode == 0, done.stderr
+  names = ["in/a.wav", "in/deeper/a.wav", "in/deeper/b.WAV", str(folder / "a.wav")]
+  expected = [texts[0], texts[2], texts[1], texts[0]]
+  assert done.stdout.splitlines() == [f"{name}\t{text}" for name, text in zip(names, expected, strict=True)]
+  assert "4 of 4 recordings" in done.stderr.splitlines()[-1]
+  done = command(
+    "in", "--output_format=srt", f"--output_dir={tmp_path / 'out'}", f"--model={tones_model}", cwd=tmp_path
+  )
+  assert (done.returncode, done.stdout) == (0, ""), done.stderr
+  assert sorted(os.listdir(tmp_path / "out")) == ["a-2.srt", "a.srt", "b.srt"]
+  assert "-->" in (tmp_path / "out" / "b.srt").read_text(encoding="utf-8")
+
+
+def test_standard_input(paths, texts, tones_model, tmp_path):
+  with open(paths[0], "rb") as file:
+    content = file.read()
+  done = command(f"--model={tones_model}", "--output_format=json", "-", input=content, text=False)
+  assert done.returncode == 0, done.stderr
+  assert json.loads(done.stdout)["text"] == texts[0]
+  raw, _ = soundfile.read(paths[0], dtype="int16")
+  done = command(f"--model={tones_model}", f"--raw_rate={RATE}", "-", input=raw.tobytes(), text=False)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.decode() == texts[0] + "\n"
+
+
+def bad_inputs(folder) -> dict[str, str]:
+  """Make recordings that cannot be read; for each what its error says."""
+  noise = recordings.samples_of("noise", 2, RATE)
+  recordings.write_text(str(folder / "text.wav"), "this is no audio")
+  soundfile.write(folder / "cut.flac", noise, RATE)
+  (folder / "cut.flac").write_bytes((folder / "cut.flac").read_bytes()[:9000])
+  soundfile.write(folder / "nothing.wav", noise[:0], RATE)
+  soundfile.write(folder / "nan.wav", np.full(RATE, np.nan, np.float32), RATE, subtype="FLOAT")
+  (folder / "empty").mkdir()
+  return {
+    "nowhere.wav": "No such file",
+    "text.wav": "cannot be read as audio",
+    "cut.flac": "cut short",
+    "nothing.wav": "no samples",
+    "nan.wav": "NaN",
+    "empty": "no recording is in this folder",
+  }
+
+
+def test_bad_recordings_are_named_and_the_others_transcribed(paths, texts, tones_model, tmp_path):
+  bad = bad_inputs(tmp_path)
+  samples, _ = soundfile.read(paths[0], dtype="float32")
+  soundfile.write(tmp_path / "eight.wav", np.stack([samples] * 8, 1), RATE)
+  soundfile.write(tmp_path / "fast.wav", np.repeat(samples, 12), 192000)
+  done = command(f"--model={tones_model}", *bad, "eight.wav", "fast.wav", cwd=tmp_path)
+  assert done.returncode == 1
+  assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["eight.wav", "fast.wav"]
+  assert done.stdout.splitlines()[0] == f"eight.wav\t{texts[0]}"
+  errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+  assert len(errors) == len(bad)
+  for name, reason in bad.items():
+    assert sum(name in line and reason in line for line in errors) == 1, (name, errors)
+  assert "2 of 8 recordings" in done.stderr.splitlines()[-1]
+  assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+  ("arguments", "code", "message"),
+  [
+    (["--model=nowhere", "a.wav"], 1, "nowhere: no export and no checkpoint is there"),
+    (["--output_format=vtt", "a.wav", "b.wav"], 1, "give --output_dir"),
+    (["--output_dir=file/out", "a.wav"], 1, "choose another --output_dir"),
+    (["--output_format=doc", "a.wav"], 2, "--output_format"),
+    ([], 2, "give FILE..."),
+    (["--longest_seconds=0", "a.wav"], 2, "--longest_seconds"),
+  ],
+)
+def test_bad_command_lines(arguments, code, message, tmp_path):
+  recordings.write_text(str(tmp_path / "file"), "")
+  done = command(*arguments, cwd=tmp_path)
+  assert (done.returncode, done.stdout) == (code, "")
+  (line,) = done.stderr.splitlines()
+  assert line.startswith("error: ")
+  assert message in line
+
+
+def test_a_reader_that_goes_away_is_no_fault(paths, tones_model):
+  program = os.path.join(runs.ROOT, "transcribe.py")
+  pipeline = " ".join([sys.executable, program, f"--model={tones_model}", paths[0], "| true; echo ${PIPESTATUS[0]}"])
+  done = subprocess.run(["bash", "-c", pipeline], capture_output=True, text=True)
+  assert (done.stdout, done.stderr) == ("1\n", "")

@@ -1,0 +1,405 @@
+"""Transcribes recordings: files, folders, standard input.
+
+python transcribe.py --model=MODEL_DIR recording.wav talks/
+cat recording.wav | python transcribe.py --model=MODEL_DIR --output_format=srt -
+"""
+
+import collections
+import contextlib
+import dataclasses
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from absl import flags
+
+import decoder
+import inference
+import transcripts
+from data import audio, segments
+from official_utils.flags import core as flags_core
+from official_utils.misc import files
+from official_utils.misc.errors import UserError
+from official_utils.misc.progress_bar import progress_bar
+from transcripts import Segment, Transcript, Word
+
+BATCH_SECONDS = 160.0
+LONGEST_SECONDS = 30.0
+# So many batches of clips are sorted by length at once.
+BATCHES_IN_POOL = 4
+STANDARD_INPUT = "-"
+# What names of recordings in a folder end with.
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64", ".sph")
+
+
+class Recording(NamedTuple):
+  """What is to be transcribed.
+
+  Attributes:
+    name: what the transcript and errors call it.
+    blocks: called with a sample rate, gives float32 [samples] after float32 [samples] at that rate.
+  """
+
+  name: str
+  blocks: Callable[[int], Iterable[np.ndarray]]
+
+
+class _Clip(NamedTuple):
+  """A piece of a recording on its way through the network."""
+
+  recording: "_Progress"
+  number: int
+  start: int
+  samples: np.ndarray
+
+
+class _Progress:
+  """What is known of a recording so far: None in `segments` stands for a clip that is under way."""
+
+  def __init__(self, name: str):
+    self.name = name
+    self.segments: list[Segment | None] = []
+    self.num_samples = 0
+    self.is_read = False
+    self.error: UserError | None = None
+
+  def count(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Hand blocks on and count their samples."""
+    for block in blocks:
+      self.num_samples += len(block)
+      yield block
+
+  @property
+  def is_done(self) -> bool:
+    """Whether nothing of it is under way."""
+    return self.error is not None or (self.is_read and None not in self.segments)
+
+
+class Transcriber:
+  """A model that takes recordings and gives text. Its methods may be called by several threads.
+
+  Attributes:
+    model: the network.
+  """
+
+  def __init__(
+    self,
+    model: inference.SpeechModel,
+    batch_seconds: float = BATCH_SECONDS,
+    longest_seconds: float = LONGEST_SECONDS,
+  ):
+    """Keep the model.
+
+    Args:
+      model: the network.
+      batch_seconds: seconds of audio, padding included, that are computed at once.
+      longest_seconds: a longer recording is cut at its silences, and where there is none, at its quietest places.
+    """
+    self.model = model
+    self._batch_seconds = batch_seconds
+    self._longest_seconds = longest_seconds
+    self._decoder = decoder.GreedyDecoder(model.labels)
+
+  def __call__(self, sources: Sequence[str | np.ndarray]) -> list[str]:
+    """Transcribe files, or arrays at the model's sample rate; return a text for each.
+
+    Raises:
+      UserError: names the first that cannot be read.
+    """
+    texts = []
+    for result in self.transcribe_all(map(self._recording, sources)):
+      if isinstance(result, UserError):
+        raise result
+      texts.append(result.text)
+    return texts
+
+  def transcribe(self, source: str | np.ndarray, sample_rate: int | None = None) -> Transcript:
+    """Transcribe a file, or an array.
+
+    Args:
+      source: the file's path, or samples [samples] or [samples, channels]: floats with 1 as full scale, or int16.
+      sample_rate: samples a second of an array; None for the model's.
+
+    Raises:
+      UserError: says why it cannot be read.
+    """
+    (result,) = self.transcribe_all([self._recording(source, sample_rate)])
+    if isinstance(result, UserError):
+      raise result
+    return result
+
+  def log_probs(self, sources: Sequence[str | np.ndarray]) -> list[np.ndarray]:
+    """Compute the log-probabilities, float32 [steps, classes], of files or arrays, each uncut."""
+    rate = self.model.sample_rate
+    clips = [np.concatenate(list(self._recording(source).blocks(rate))) for source in sources]
+    results: list = [None] * len(clips)
+    for batch in self._batches(range(len(clips)), lambda index: len(clips[index])):
+      for index, log_probs in zip(batch, self.model.log_probs([clips[index] for index in batch]), strict=True):
+        results[index] = log_probs
+    return results
+
+  def transcribe_all(
+    self, recordings: Iterable[Recording], advance: Callable[[float], object] = lambda seconds: None
+  ) -> Iterator[Transcript | UserError]:
+    """Transcribe recordings of any length in bounded memory.
+
+    Args:
+      recordings: any number of them; read one by one.
+      advance: told how many seconds of audio were transcribed, as it goes on.
+
+    Yields:
+      In the order of the recordings, each one's transcript, or what is wrong with it.
+    """
+    rate = self.model.sample_rate
+    waiting: collections.deque[_Progress] = collections.deque()
+    pool: list[_Clip] = []
+    held = 0
+    for recording in recordings:
+      progress = _Progress(recording.name)
+      waiting.append(progress)
+      try:
+        blocks = progress.count(recording.blocks(rate))
+        for start, samples in segments.cut_at_silences(blocks, rate, self._longest_seconds):
+          pool.append(_Clip(progress, len(progress.segments), start, samples))
+          progress.segments.append(None)
+          held += len(samples)
+          if held > BATCHES_IN_POOL * self._batch_seconds * rate:
+            self._transcribe_clips(pool, advance)
+            pool, held = [], 0
+      except UserError as error:
+        progress.error = error
+      progress.is_read = True
+      yield from self._take_done(waiting)
+    self._transcribe_clips(pool, advance)
+    yield from self._take_done(waiting)
+
+  def _take_done(self, waiting: "collections.deque[_Progress]") -> Iterator[Transcript | UserError]:
+    """Take the recordings that are done off the front of the queue."""
+    while waiting and waiting[0].is_done:
+      done = waiting.popleft()
+      yield done.error or Transcript(done.name, done.num_samples / self.model.sample_rate, tuple(done.segments))
+
+  def _transcribe_clips(self, clips: Sequence[_Clip], advance: Callable[[float], object]) -> None:
+    """Compute clips in batches of similar length, and put the segments into their recordings."""
+    clips = [clip for clip in clips if clip.recording.error is None]
+    for batch in self._batches(clips, lambda clip: len(clip.samples)):
+      for clip, log_probs in zip(batch, self.model.log_probs([clip.samples for clip in batch]), strict=True):
+        try:
+          clip.recording.segments[clip.number] = self._segment(clip, log_probs)
+        except ValueError as error:
+          clip.recording.error = UserError(f"{clip.recording.name}: the network gives no numbers for it ({error})")
+      advance(sum(len(clip.samples) for clip in batch) / self.model.sample_rate)
+
+  def _batches(self, items: Iterable, length: Callable[[object], int]) -> Iterator[list]:
+    """Sort items by length and put them into batches of so many seconds, padding included."""
+    batch: list = []
+    for item in sorted(items, key=length, reverse=True):
+      # The first is the longest.
+      if batch and (len(batch) + 1) * length(batch[0]) > self._batch_seconds * self.model.sample_rate:
+        yield batch
+        batch = []
+      batch.append(item)
+    if batch:
+      yield batch
+
+  def _segment(self, clip: _Clip, log_probs: np.ndarray) -> Segment:
+    """Decode a clip; its words' times count from the recording's beginning."""
+    start = clip.start / self.model.sample_rate
+    end = start + len(clip.samples) / self.model.sample_rate
+    step = self.model.step_seconds
+    words = [
+      # The last step may stand for less than its full time.
+      Word(word.text, min(start + word.start * step, end), min(start + word.end * step, end), word.confidence)
+      for word in self._decoder.decode_words(log_probs)
+    ]
+    return Segment(start, end, tuple(words))
+
+  def _recording(self, source: str | np.ndarray, sample_rate: int | None = None) -> Recording:
+    """Tell how a file or an array is read."""
+    if isinstance(source, (str, os.PathLike)):
+      return Recording(_printable(os.fspath(source)), lambda rate: audio.stream_audio(source, rate))
+    given = sample_rate or self.model.sample_rate
+    return Recording("array", lambda rate: [audio.convert_samples(source, given, rate)])
+
+
+def load_model(
+  path: str, batch_seconds: float = BATCH_SECONDS, longest_seconds: float = LONGEST_SECONDS
+) -> Transcriber:
+  """Load a model for transcribing.
+
+  Args:
+    path: a model_dir, an export, or an export_dir (its newest best export).
+    batch_seconds: seconds of audio, padding included, that are computed at once.
+    longest_seconds: a longer recording is cut at its silences.
+  """
+  return Transcriber(inference.load_model(path), batch_seconds, longest_seconds)
+
+
+def define_transcribe_flags() -> None:
+  """Define the flags of the command."""
+  flags.DEFINE_string(
+    "model",
+    "/tmp/deep_speech_model/",
+    "The model: a model_dir, an export, or a folder of exports, of which the newest best one is taken.",
+  )
+  flags.DEFINE_enum("output_format", "txt", transcripts.FORMATS, "How transcripts are written.")
+  flags.DEFINE_string(
+    "output_dir",
+    None,
+    """A folder that gets a file for each recording. Not given: all go to standard output; subtitles of several
+    recordings do not.""",
+  )
+  flags.DEFINE_float(
+    "batch_seconds", BATCH_SECONDS, "Seconds of audio, padding included, that are computed at once.", lower_bound=1
+  )
+  flags.DEFINE_float(
+    "longest_seconds",
+    LONGEST_SECONDS,
+    """A longer recording is cut at its pauses of half a second, and where one lasts longer than this without a pause,
+    at its quietest places.""",
+    lower_bound=1,
+  )
+  flags.DEFINE_integer(
+    "raw_rate",
+    None,
+    """Standard input holds raw samples (16 bits, little-endian, one channel), so many a second. Not given: it holds an
+    audio file.""",
+    lower_bound=1,
+  )
+
+
+def find_recordings(paths: Sequence[str], raw_rate: int | None = None) -> list[Recording | UserError]:
+  """List what the command's arguments stand for.
+
+  Args:
+    paths: files; folders, which are searched through; "-" for standard input.
+    raw_rate: samples a second of raw standard input; None if it is an audio file.
+
+  Returns:
+    The recordings in order, those of a folder by name; for a folder without any, what is wrong.
+  """
+  found: list[Recording | UserError] = []
+  for path in paths:
+    if path == STANDARD_INPUT:
+      found.append(_standard_input(raw_rate))
+    elif os.path.isdir(path):
+      inside = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+      inside = sorted(each for each in inside if each.lower().endswith(SUFFIXES))
+      nothing = UserError(f"{path}: no recording is in this folder; their names end with {', '.join(SUFFIXES)}")
+      found += map(_file, inside) if inside else [nothing]
+    else:
+      found.append(_file(path))
+  return found
+
+
+def _file(path: str) -> Recording:
+  """Tell how a file is read."""
+  return Recording(path, lambda rate: audio.stream_audio(path, rate))
+
+
+def _standard_input(raw_rate: int | None) -> Recording:
+  """Tell how standard input is read."""
+
+  def blocks(rate: int) -> Iterable[np.ndarray]:
+    content = sys.stdin.buffer.read()
+    if raw_rate is None:
+      return audio.stream_audio(io.BytesIO(content), rate)
+    return [audio.convert_samples(audio.pcm_samples(content), raw_rate, rate, "standard input")]
+
+  return Recording("stdin", blocks)
+
+
+def _printable(name: str) -> str:
+  """Replace bytes of a file's name that are not text."""
+  return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+class _Output:
+  """Writes transcripts where the flags say."""
+
+  def __init__(self, output_format: str, output_dir: str | None, num_recordings: int):
+    self._format = output_format
+    self._dir = output_dir
+    self._is_joined = num_recordings > 1
+    self._taken: set[str] = set()
+    if output_dir:
+      files.check_writable(output_dir, "--output_dir")
+    elif self._is_joined and output_format not in transcripts.JOINABLE:
+      raise UserError(f"--output_format={output_format} holds one recording a file; give --output_dir for several")
+    else:
+      self._print(transcripts.header(output_format))
+
+  def write(self, transcript: Transcript) -> None:
+    """Write one transcript."""
+    transcript = dataclasses.replace(transcript, name=_printable(transcript.name))
+    if self._dir:
+      files.write_atomically(self._path(transcript.name), transcripts.render(transcript, self._format))
+    else:
+      self._print(transcripts.body(transcript, self._format, self._is_joined))
+
+  def _path(self, name: str) -> str:
+    """Choose the file of a recording, another one for each."""
+    stem = os.path.splitext(os.path.basename(name))[0]
+    chosen, number = stem, 1
+    while chosen in self._taken:
+      number += 1
+      chosen = f"{stem}-{number}"
+    self._taken.add(chosen)
+    return os.path.join(self._dir, f"{chosen}.{self._format}")
+
+  def _print(self, text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _shown_progress(recordings: Sequence[Recording]) -> Iterator[tuple[Callable[[float], object], Callable]]:
+  """Show on a terminal how far it is; give what tells of seconds done, and what makes room for a line of output."""
+  if not sys.stderr.isatty():
+    yield lambda seconds: None, lambda: None
+    return
+  try:
+    total = sum(audio.audio_duration(each.name) for each in recordings)
+  except UserError:
+    total = None
+  with progress_bar("transcribing", total, unit=" s") as bar:
+    yield lambda seconds: bar.update(round(seconds, 1)), bar.clear
+
+
+def main(argv: list[str]) -> int:
+  """Transcribe what the command line names; return 1 if something could not be."""
+  options = flags.FLAGS
+  found = find_recordings(argv[1:], options.raw_rate)
+  output = _Output(options.output_format, options.output_dir, len(found))
+  failed = [each for each in found if isinstance(each, UserError)]
+  recordings = [each for each in found if isinstance(each, Recording)]
+  seconds = 0.0
+  start = time.perf_counter()
+  if recordings:
+    model = load_model(options.model, options.batch_seconds, options.longest_seconds)
+    start = time.perf_counter()
+    with _shown_progress(recordings) as (advance, clear):
+      for result in model.transcribe_all(recordings, advance):
+        if isinstance(result, UserError):
+          failed.append(result)
+          continue
+        seconds += result.duration
+        clear()
+        output.write(result)
+  for error in failed:
+    sys.stderr.write(f"error: {error}\n")
+  elapsed = time.perf_counter() - start
+  sys.stderr.write(
+    f"{len(found) - len(failed)} of {len(found)} recordings, {seconds:.1f} s of audio in {elapsed:.1f} s: "
+    f"{seconds / elapsed:.1f} times real time\n"
+  )
+  return 1 if failed else 0
+
+
+if __name__ == "__main__":
+  define_transcribe_flags()
+  flags_core.run(main, __doc__, arguments="FILE...")
