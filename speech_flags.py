@@ -249,7 +249,7 @@ def check_flags(flags_obj: flags.FlagValues) -> None:
   for name in ("model_dir", "train_data_dir", "eval_data_dir"):
     if not flags_obj[name].value:
       raise UserError(f"--{name} is empty; give a path, such as --{name}={flags_obj[name].default or 'PATH'}")
-  if flags_obj.show_samples and not flags_obj.test_data_dir:
+  if flags_obj.show_samples and not flags_obj.test_data_dir and flags_obj.mode == "train":
     raise UserError(f"--show_samples={flags_obj.show_samples} shows utterances of a test set; give --test_data_dir")
   if flags_obj.checkpoint and flags_obj.mode == "train":
     raise UserError(

@@ -27,11 +27,25 @@ def compute_spectrogram_feature(
     stride_ms: step from window to window in milliseconds.
     window_ms: length of a window in milliseconds.
     max_freq: highest frequency kept, in hertz; None keeps all.
-    eps: added to the power before the logarithm.
+    eps: added to the power before the logarithm; above 0.
 
   Returns:
     float32 [frames, bins].
   """
+  log_power = _log_power_over_eps(samples, sample_rate, stride_ms, window_ms, max_freq, eps)
+  log_power += np.float32(np.log(eps))
+  return log_power
+
+
+def _log_power_over_eps(
+  samples: np.ndarray,
+  sample_rate: int,
+  stride_ms: float,
+  window_ms: float,
+  max_freq: float | None = None,
+  eps: float = 1e-14,
+) -> np.ndarray:
+  """Compute log(power + eps) - log(eps): near 0, single precision still tells apart what is hardly more than silence."""
   samples = np.asarray(samples)
   if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
     raise ValueError(f"samples must be floating point [samples], not {samples.dtype} {list(samples.shape)}")
@@ -44,21 +58,19 @@ def compute_spectrogram_feature(
   frames = np.lib.stride_tricks.sliding_window_view(samples, window_size)[::hop]
   window = np.hanning(window_size)
   # Every bin stands for its negative frequency, too, but for the first and the last.
-  window = (window * np.sqrt(2 / (sample_rate * np.sum(window**2)))).astype(np.float32)
+  window = window * np.sqrt(2 / (sample_rate * np.sum(window**2) * eps))
   log_power = np.empty((len(frames), num_bins), np.float32)
   # A block at a time: what is computed on the way stays within the processor's cache, and is never as much memory as
   # would be taken from the system and given back for each clip, which costs more than the transform.
   block = max(1, BLOCK_SAMPLES // window_size)
   for start in range(0, len(frames), block):
-    # numpy 2 transforms float32 in float32, numpy 1 in float64. Either way the power is float32 from here on: an error
-    # of 1e-7 of the frame's loudest bin, which is far below 1e-4 in the logarithm for every bin above -20.
-    spectrum = np.fft.rfft(frames[start : start + block] * window).astype(np.complex64, copy=False)
-    squares = np.square(spectrum.view(np.float32))
+    # In double precision up to the power: what single precision leaves of a bin without sound is its rounding, which
+    # normalisation would make as loud as speech (audio that came at half the rate has half its bins like that).
+    squares = np.square(np.fft.rfft(frames[start : start + block] * window).view(np.float64))
     power = log_power[start : start + block]
-    np.add(squares[:, : 2 * num_bins : 2], squares[:, 1 : 2 * num_bins : 2], out=power)
+    np.add(squares[:, : 2 * num_bins : 2], squares[:, 1 : 2 * num_bins : 2], out=power, casting="same_kind")
     power[:, :: window_size // 2] *= 0.5
-    power += np.float32(eps)
-    np.log(power, out=power)
+    np.log1p(power, out=power)
   return log_power
 
 
@@ -141,8 +153,12 @@ class AudioFeaturizer:
 
   def featurize(self, samples: np.ndarray) -> np.ndarray:
     """Compute float32 [frames, bins] from float [samples]."""
-    spectrogram = compute_spectrogram_feature(samples, self.sample_rate, self.stride_ms, self.window_ms)
-    return normalize(spectrogram, out=spectrogram) if self.normalize else spectrogram
+    settings = samples, self.sample_rate, self.stride_ms, self.window_ms
+    if not self.normalize:
+      return compute_spectrogram_feature(*settings)
+    # Normalisation takes a constant like log(eps) out again.
+    spectrogram = _log_power_over_eps(*settings)
+    return normalize(spectrogram, out=spectrogram)
 
 
 def steps_needed(transcript: str) -> int:

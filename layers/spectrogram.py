@@ -1,5 +1,7 @@
 """Log spectrograms inside the graph: the twin of the featurizer that training reads its features from."""
 
+import math
+
 import numpy as np
 
 from official_utils.lazy import tf
@@ -29,18 +31,22 @@ def log_spectrograms(
   num_frames = tf.maximum(1, (lengths - window_size) // hop + 1)
   values = _log_power(samples, sample_rate, window_size, hop)
   mask = tf.sequence_mask(num_frames, tf.shape(values)[1], values.dtype)[:, :, tf.newaxis]
-  return (_normalize(values, mask) if normalize else values * mask), num_frames
+  return (_normalize(values, mask) if normalize else (values + math.log(EPSILON)) * mask), num_frames
 
 
 def _log_power(samples, sample_rate: int, window_size: int, hop: int):
-  """Transform windows of [batch, samples] to [batch, frames, bins]."""
+  """Transform windows of [batch, samples] to log(power + EPSILON) - log(EPSILON), [batch, frames, bins].
+
+  In double precision up to there, as the featurizer does: rounding would differ with the batch, and normalisation makes
+  it as loud as speech in a bin without sound.
+  """
   window = np.hanning(window_size)
   # Every bin stands for its negative frequency, too, but for the first and the last.
   scale = np.full(window_size // 2 + 1, 2 / (sample_rate * np.sum(window**2)))
   scale[:: window_size // 2] /= 2
-  spectrum = tf.signal.rfft(tf.signal.frame(samples, window_size, hop) * window.astype(np.float32))
+  spectrum = tf.signal.rfft(tf.cast(tf.signal.frame(samples, window_size, hop), tf.float64) * window)
   power = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
-  return tf.math.log(power * scale.astype(np.float32) + EPSILON)
+  return tf.cast(tf.math.log1p(power * (scale / EPSILON)), tf.float32)
 
 
 def _normalize(values, mask):
