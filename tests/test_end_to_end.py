@@ -16,6 +16,7 @@ import pytest
 import runs
 import soundfile
 
+import decoder
 from data import manifest
 from official_utils.lazy import tf
 
@@ -47,6 +48,33 @@ def test_learns_the_tones(learning_flags, tmp_path):
   assert float(re.fullmatch(r"test: WER (\S+)  CER \S+", lines[-1])[1]) <= 0.1
   # Nothing else is on the screen but the sizes of the three sets.
   assert len(lines) == 3 + len(cycles) + 2
+  said_again = scores_again(learning_flags, tmp_path)
+  assert said_again == [float(number) for number in re.findall(r"[WC]ER (\S+)", lines[-1])]
+  transcribes_what_was_not_heard(learning_flags, tmp_path)
+
+
+def scores_again(learning_flags, folder) -> list[float]:
+  """Score the test set by a run of its own, which takes the network's settings from the model_dir."""
+  (test_set,) = (flag.split("=")[1] for flag in learning_flags if flag.startswith("--test_data_dir="))
+  done = runs.start(folder, "--mode=evaluate", "--model_dir=model", f"--eval_data_dir={test_set}", "--num_gpus=0")
+  assert (done.returncode, done.stderr) == (0, "")
+  (line,) = done.stdout.splitlines()
+  return [float(number) for number in re.findall(r"[WC]ER (\S+)", line)]
+
+
+def transcribes_what_was_not_heard(learning_flags, folder) -> None:
+  """Export the network and transcribe the test set with the export, nearly without errors."""
+  done = runs.start(folder, "--mode=export", "--model_dir=model", "--export_dir=exports")
+  assert (done.returncode, done.stderr) == (0, "")
+  assert os.listdir(folder / "exports" / "last")[0] in done.stdout
+  (test_set,) = (flag.split("=")[1] for flag in learning_flags if flag.startswith("--test_data_dir="))
+  entries = manifest.read_manifest(test_set)
+  program = os.path.join(runs.ROOT, "transcribe.py")
+  command = [sys.executable, program, "--model=exports", "--output_format=txt", *(entry.path for entry in entries)]
+  done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  heard = [line.split("\t")[1] for line in done.stdout.splitlines()]
+  assert decoder.score([entry.transcript for entry in entries], heard).wer <= 0.1
 
 
 def test_learns_nothing_from_shuffled_transcripts(learning_flags, tmp_path):
