@@ -3,11 +3,13 @@
 `from official_utils.lazy import tf` costs nothing; the first attribute taken from `tf` imports TensorFlow.
 """
 
+import contextlib
 import importlib
 import os
 import sys
 import tempfile
 import types
+from collections.abc import Iterator
 
 
 class LazyModule(types.ModuleType):
@@ -20,10 +22,34 @@ class LazyModule(types.ModuleType):
     return value
 
 
-def import_quietly(name: str) -> types.ModuleType:
-  """Import a module with what it writes to descriptor 2 held back.
+@contextlib.contextmanager
+def held_back_logs(unless: type[Exception] | tuple = ()) -> Iterator[None]:
+  """Hold back what is written to descriptor 2, and show it only if an exception travels on.
 
   TensorFlow's C++ part writes to the descriptor itself, past sys.stderr and partly before its own log level counts.
+
+  Args:
+    unless: exceptions that say all that is to be said.
+  """
+  sys.stderr.flush()
+  saved = os.dup(2)
+  with tempfile.TemporaryFile() as held_back:
+    os.dup2(held_back.fileno(), 2)
+    try:
+      yield
+    except Exception as error:
+      if not isinstance(error, unless):
+        held_back.seek(0)
+        os.write(saved, held_back.read())
+      raise
+    finally:
+      sys.stderr.flush()
+      os.dup2(saved, 2)
+      os.close(saved)
+
+
+def import_quietly(name: str) -> types.ModuleType:
+  """Import a module with what it writes to descriptor 2 held back.
 
   Args:
     name: the module's full name.
@@ -36,22 +62,11 @@ def import_quietly(name: str) -> types.ModuleType:
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   # Looking for GPUs makes TensorFlow's eager side take all of their memory before a session asks for any.
   os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-  sys.stderr.flush()
-  saved = os.dup(2)
-  with tempfile.TemporaryFile() as held_back:
-    os.dup2(held_back.fileno(), 2)
-    try:
-      module = importlib.import_module(name)
-      if name == "tensorflow":
-        # Looking for devices is where a missing GPU driver is complained of.
-        module.config.list_physical_devices()
-    except Exception:
-      held_back.seek(0)
-      os.write(saved, held_back.read())
-      raise
-    finally:
-      os.dup2(saved, 2)
-      os.close(saved)
+  with held_back_logs():
+    module = importlib.import_module(name)
+    if name == "tensorflow":
+      # Looking for devices is where a missing GPU driver is complained of.
+      module.config.list_physical_devices()
   if name == "tensorflow":
     module.get_logger().setLevel("ERROR")
   return module

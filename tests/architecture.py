@@ -14,11 +14,12 @@ MAX_LINES = 450
 # The rooms of the house and those directly below each. What is below those is below it too, and official_utils is below
 # everything. `serve` alone sees one room only.
 BELOW = {
-  "deep_speech": {"training"},
+  "deep_speech": {"training", "tflite_export"},
   "serve": {"transcribe"},
   "experiments": set(),
   "training": {"inference"},
   "transcribe": {"inference", "transcripts"},
+  "tflite_export": {"inference"},
   "inference": {"deep_speech_model", "speech_net_model", "data", "decoder", "speech_flags"},
   "language_model": {"decoder"},
   "deep_speech_model": {"layers"},

@@ -54,7 +54,7 @@ def texts_of(model: inference.SpeechModel, log_probs: list[np.ndarray]) -> list[
 def test_checkpoint_export_estimator_and_bare_signature_agree(tones_dir, tones_model, tmp_path):
   paths, clips = read_clips(tones_dir)
   from_checkpoint = inference.load_model(tones_model)
-  from_export = inference.load_model(f"{tones_model}/export")
+  from_export = inference.load_model(f"{tones_model}/export/last/9")
   log_probs = from_checkpoint.log_probs(clips)
   for ours, exported in zip(log_probs, from_export.log_probs(clips), strict=True):
     np.testing.assert_array_equal(ours, exported)
@@ -77,7 +77,7 @@ def test_checkpoint_export_estimator_and_bare_signature_agree(tones_dir, tones_m
   for row, clip in zip(padded, clips, strict=True):
     row[: len(clip)] = clip
   np.savez(tmp_path / "clips.npz", audio=padded, length=length)
-  command = [sys.executable, "-c", BARE, f"{tones_model}/export/best/9", str(tmp_path / "clips.npz"), *paths]
+  command = [sys.executable, "-c", BARE, f"{tones_model}/export/last/9", str(tmp_path / "clips.npz"), *paths]
   done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   assert json.loads(done.stdout.splitlines()[-1]) == [texts, texts, []]
@@ -93,7 +93,7 @@ def test_the_string_signature_mixes_channels_and_refuses_other_rates(tones_dir, 
   half = np.round(clip * 2**15) / 2**16
   graph = tf.Graph()
   with graph.as_default(), tf.compat.v1.Session() as session:
-    tf.compat.v1.saved_model.load(session, ["serve"], f"{tones_model}/export/best/9")
+    tf.compat.v1.saved_model.load(session, ["serve"], f"{tones_model}/export/last/9")
     texts, log_probs = session.run(
       ["ReduceJoin/ReduceJoin:0", "LogSoftmax:0"], {"wav_bytes:0": [(tmp_path / "stereo.wav").read_bytes()]}
     )
@@ -187,7 +187,7 @@ def write(name, text):
 )
 def test_damage_is_said_in_one_line(damage, message, tones_model, tmp_path):
   folder = str(tmp_path / "export")
-  shutil.copytree(f"{tones_model}/export/best/9", folder)
+  shutil.copytree(f"{tones_model}/export/last/9", folder)
   damage(folder)
   with pytest.raises(UserError, match=message) as caught:
     inference.load_model(folder)

@@ -142,7 +142,7 @@ def test_command_writes_every_format(paths, texts, tones_model, tmp_path):
   shutil.copy(paths[1], folder / "deeper" / "b.WAV")
   shutil.copy(paths[2], folder / "deeper" / "a.wav")
   recordings.write_text(str(folder / "notes.txt"), "no audio")
-  done = command(f"--model={tones_model}/export", "in", str(folder / "a.wav"), cwd=tmp_path)
+  done = command(f"--model={tones_model}/export/last/9", "in", str(folder / "a.wav"), cwd=tmp_path)
   assert done.returncode == 0, done.stderr
   names = ["in/a.wav", "in/deeper/a.wav", "in/deeper/b.WAV", str(folder / "a.wav")]
   expected = [texts[0], texts[2], texts[1], texts[0]]

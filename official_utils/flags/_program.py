@@ -68,9 +68,7 @@ def run(main: Callable[[list[str]], int | None], description: str, arguments: st
   app.run(guarded_main, flags_parser=parse)
 
 
-def help_text(
-  program: str, description: str, flag_values: flags.FlagValues = flags.FLAGS, arguments: str = ""
-) -> str:
+def help_text(program: str, description: str, flag_values: flags.FlagValues = flags.FLAGS, arguments: str = "") -> str:
   """List every flag of this repository that has been defined, module by module.
 
   Args:
