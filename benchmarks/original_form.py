@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from official_utils.lazy import tf
 
-# (time, frequency) of each convolution's kernel and strides; both have 32 filters.
-CONVOLUTIONS = (((41, 11), (2, 2)), ((21, 11), (2, 1)))
+# (time, frequency) of each convolution's kernel and strides; both have 32 filters. The original has the first layout.
+CONVOLUTIONS = {"official": (((41, 11), (2, 2)), ((21, 11), (2, 1))), "paper": (((11, 41), (2, 2)), ((11, 21), (1, 2)))}
 FILTERS = 32
 NORM_MOMENTUM, NORM_EPSILON = 0.997, 1e-5
 
@@ -141,14 +141,14 @@ def network(
 
   Args:
     inputs: spectrograms [batch, frames, bins, 1].
-    settings: rnn_type, rnn_hidden_size, rnn_hidden_layers, is_bidirectional and use_bias.
+    settings: rnn_type, rnn_hidden_size, rnn_hidden_layers, is_bidirectional, use_bias and conv_layout.
     num_classes: output classes, the blank (last) included.
     training: whether batch normalisation uses the batch's own statistics.
 
   Returns:
     Logits [batch, time, classes].
   """
-  for number, (kernel_size, strides) in enumerate(CONVOLUTIONS):
+  for number, (kernel_size, strides) in enumerate(CONVOLUTIONS[settings["conv_layout"]]):
     pads = [[0, 0], *([size // 2] * 2 for size in kernel_size), [0, 0]]
     with tf.compat.v1.variable_scope(f"cnn_{number + 1}"):
       kernel = tf.compat.v1.get_variable("kernel", [*kernel_size, inputs.shape[3], FILTERS])

@@ -25,17 +25,21 @@ def normalize(features: np.ndarray) -> np.ndarray:
   return (features - np.mean(features, axis=0)) / (np.std(features, axis=0) + 1e-6)
 
 
-def featurize(samples: np.ndarray, sample_rate: int = 16000) -> np.ndarray:
-  """Compute float64 [frames, bins] from float64 [samples], with windows of 20 ms every 10 ms."""
-  return normalize(spectrogram(samples, sample_rate, sample_rate // 50, sample_rate // 100))
+def featurize(
+  samples: np.ndarray, sample_rate: int = 16000, window_ms: float = 20, stride_ms: float = 10
+) -> np.ndarray:
+  """Compute float64 [frames, bins] from float64 [samples]."""
+  window_size, hop = (int(sample_rate * each / 1000) for each in (window_ms, stride_ms))
+  return normalize(spectrogram(samples, sample_rate, window_size, hop))
 
 
 def generate(dataset: DeepSpeechDataset) -> Iterator[tuple[dict, list[int]]]:
   """Yield the features and labels of utterances in mono files, in their order."""
   import soundfile
 
+  settings = dataset.config.audio_config
   for entry in dataset.entries:
-    features = featurize(*soundfile.read(entry.path))
+    features = featurize(*soundfile.read(entry.path), settings.window_ms, settings.stride_ms)
     labels = compute_label_feature(entry.transcript, dataset.text_featurizer.token_to_index)
     lengths = {"input_length": [len(features)], "label_length": [len(labels)]}
     yield {"features": features[:, :, np.newaxis], **lengths}, labels

@@ -1,16 +1,20 @@
-"""The network as a PyTorch user would write it, trained a step for each line on standard input.
+"""The network as a PyTorch user would write it, trained a step or transcribing files for each line on standard input.
 
 Runs in an environment of its own, which has PyTorch and nothing of this repository. PyTorch's GRU applies the reset gate
-after the product, so its numbers are not ours; the sizes are. The only argument is JSON: the network's flags, num_bins,
-num_classes, learning_rate, threads, lengths (frames of each utterance) and label_counts.
+after the product, so its numbers are not ours; the sizes are. The only argument is JSON: the network's flags, num_bins and
+num_classes; to train, learning_rate, threads, lengths (frames of each utterance) and label_counts; to transcribe, paths (WAV
+files of 16 bits), labels, the features' flags and batch_seconds.
 """
 
+import itertools
 import json
 import sys
+import wave
+from collections.abc import Iterator
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 CELLS = {"gru": nn.GRU, "gru_reset_after": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 # (time, frequency) of each convolution's kernel and strides.
@@ -53,11 +57,61 @@ class Network(nn.Module):
     return self.dense(outputs).log_softmax(2), lengths
 
 
+class Transcriber:
+  """A network with the weights that it begins with, and the files that it transcribes."""
+
+  def __init__(self, settings: dict):
+    self.network = Network(settings).eval()
+    self.paths, self.labels = settings["paths"], settings["labels"]
+    rate = settings["sample_rate"]
+    self.window_size, self.hop = (rate * settings[name] // 1000 for name in ("window_ms", "stride_ms"))
+    self.window = torch.hann_window(self.window_size, periodic=False)
+    self.batch_frames = settings["batch_seconds"] * rate / self.hop
+    self.scale = torch.full([settings["num_bins"], 1], 2 / (rate * self.window.square().sum()))
+    self.scale[[0, -1]] /= 2
+
+  @torch.inference_mode()
+  def work(self) -> int:
+    """Transcribe all files; return how many letters that gave."""
+    features = [self.features(path) for path in self.paths]
+    texts = [""] * len(features)
+    for batch in self.batches([len(each) for each in features]):
+      for index, text in zip(batch, self.transcribe([features[index] for index in batch]), strict=True):
+        texts[index] = text
+    return sum(map(len, texts))
+
+  def features(self, path: str) -> torch.Tensor:
+    """Read a file and compute its normalised spectrogram [frames, bins]."""
+    with wave.open(path) as file:
+      samples = torch.frombuffer(bytearray(file.readframes(file.getnframes())), dtype=torch.int16) / 32768
+    spectrum = torch.stft(samples, self.window_size, self.hop, window=self.window, center=False, return_complex=True)
+    values = torch.log(torch.view_as_real(spectrum).square().sum(2) * self.scale + 1e-14).T
+    deviation, mean = torch.std_mean(values, 0, correction=0)
+    return (values - mean) / (deviation + 1e-6)
+
+  def batches(self, lengths: list[int]) -> Iterator[list[int]]:
+    """Put clips of similar length into batches of so many seconds, padding included."""
+    batch = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+      if batch and (len(batch) + 1) * lengths[batch[0]] > self.batch_frames:
+        yield batch
+        batch = []
+      batch.append(index)
+    yield batch
+
+  def transcribe(self, features: list[torch.Tensor]) -> Iterator[str]:
+    """Transcribe a batch: the best label of each step, runs merged, blanks dropped."""
+    lengths = torch.tensor([len(each) for each in features])
+    log_probs, lengths = self.network(pad_sequence(features, batch_first=True)[:, None], lengths)
+    for classes, length in zip(log_probs.argmax(2).T.tolist(), lengths.tolist(), strict=True):
+      merged = [label for label, _ in itertools.groupby(classes[:length])]
+      yield "".join(self.labels[label] for label in merged if label != len(self.labels) - 1)
+
+
 class Trainer:
   """A network, its optimizer, and the batch of noise that it is trained on."""
 
   def __init__(self, settings: dict):
-    torch.manual_seed(1)
     self.network = Network(settings)
     self.loss = nn.CTCLoss(blank=settings["num_classes"] - 1, reduction="sum", zero_infinity=True)
     self.optimizer = torch.optim.Adam(self.network.parameters(), lr=settings["learning_rate"])
@@ -66,7 +120,7 @@ class Trainer:
     self.spectrograms = torch.randn(batch_size, 1, max(settings["lengths"]), settings["num_bins"])
     self.labels = torch.randint(0, settings["num_classes"] - 1, [batch_size, max(settings["label_counts"])])
 
-  def step(self) -> float:
+  def work(self) -> float:
     """Train one step; return the loss."""
     self.optimizer.zero_grad()
     log_probs, lengths = self.network(self.spectrograms, self.lengths)
@@ -77,14 +131,15 @@ class Trainer:
 
 
 def main() -> None:
-  """Answer each line of standard input with the loss of one more step."""
+  """Answer each line of standard input with what comes of one more step, or of transcribing once more."""
   settings = json.loads(sys.argv[1])
-  if settings["threads"]:
+  if settings.get("threads"):
     torch.set_num_threads(settings["threads"])
-  trainer = Trainer(settings)
+  torch.manual_seed(1)
+  worker = (Transcriber if "paths" in settings else Trainer)(settings)
   print("ready", flush=True)
   for _ in sys.stdin:
-    print(trainer.step(), flush=True)
+    print(worker.work(), flush=True)
 
 
 if __name__ == "__main__":

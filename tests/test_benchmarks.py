@@ -24,7 +24,9 @@ from benchmarks import (
   step_profile,
   table,
   timing,
+  transcribe,
 )
+from data import manifest
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
 
@@ -100,6 +102,16 @@ def test_an_unknown_peer_is_refused(tmp_path):
 def test_evaluation_prints_a_ratio(tmp_path):
   lines = run(tmp_path, "evaluation.py", "--utterances=8", "--part=2", "--seconds=2", "--runs=2")
   assert check_report(lines, 2)["scale"] == {"original_form": 4.0}
+
+
+def test_transcribe_prints_a_ratio(tmp_path):
+  lines = run(tmp_path, "transcribe.py", "--network=demo", "--clips=2", "--batch_size=1", "--runs=2")
+  result = check_report(lines, 2)
+  assert result["setting"] == "demo: gru 2 x 256, 2 clips, 18 s of audio"
+  rates = dict(re.findall(r"(\w+) (\d+\.\d)(?:,|$)", result["note"]))
+  for name, values in result["values"].items():
+    assert float(rates[name]) == pytest.approx(18 / np.median(values), rel=0.01, abs=0.06)
+  assert not os.listdir(tmp_path)
 
 
 def test_make_bench_runs_every_benchmark():
@@ -197,6 +209,18 @@ def test_both_evaluations_agree_on_a_corpus_with_plausible_errors():
   expected = original_evaluation.evaluate(corpus.log_probs, corpus.references, evaluation.LABELS)
   assert (score.mean_wer, score.mean_cer) == pytest.approx(expected)
   assert 0.02 < score.cer < 0.15
+
+
+@pytest.mark.parametrize("conv_layout", ["official", "paper"])
+def test_both_ways_of_transcribing_give_the_same_texts(conv_layout, tmp_path):
+  """On clips alone: in a batch the original's form lets padding into the results."""
+  small = {"rnn_hidden_size": 8, "rnn_hidden_layers": 2, "conv_layout": conv_layout}
+  entries = manifest.read_manifest(input_pipeline.make_corpus(str(tmp_path), ".wav", 3))
+  transcribe.write_model(transcribe.read_settings("demo") | small, str(tmp_path))
+  texts = transcribe.build_ours(str(tmp_path), 160)()
+  assert transcribe.build_original_form(str(tmp_path), 1)() == texts
+  assert len(entries) == len(texts)
+  assert all(texts)
 
 
 # What they are made of.

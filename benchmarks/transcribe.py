@@ -1,0 +1,191 @@
+"""Times transcribing, from files to texts, against the original's form and against PyTorch.
+
+Each form has a process of its own and has its model loaded before. Ours is what transcribe.py does with an export. The
+original's form is its loop of predictions: features of one utterance after the other in one thread, batches in order of
+length, the network without masks, probabilities out of the graph, each utterance decoded in Python; the original starts a
+session for every pass, which is not counted. The original's batch size is a flag of 128; the smaller one here pads less.
+"""
+
+import os
+import sys
+
+if __name__ == "__main__":
+  sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+import json
+import statistics
+import tempfile
+from collections.abc import Callable
+
+import numpy as np
+from absl import flags
+
+import deep_speech_model
+import inference
+import speech_flags
+import transcribe
+from benchmarks import child, input_pipeline, original_evaluation, original_form, original_input, timing
+from data import dataset as speech_dataset
+from data import download, featurizer, manifest
+from official_utils.flags import core as flags_core
+from official_utils.lazy import tf
+from official_utils.misc.errors import UserError
+
+# The flags of deep_speech.py that make each network.
+NETWORKS = {"default": "", "demo": download.CORPORA["mrt"].training_flags}
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+CHECKPOINT, EXPORT, MANIFEST = "model.ckpt", "export", "corpus.tsv"
+
+
+def define_benchmark_flags() -> None:
+  """Define what transcribes what."""
+  flags.DEFINE_enum("network", "default", list(NETWORKS), "The network: of the default flags, or of `make demo`.")
+  flags.DEFINE_integer("clips", 64, "Clips, from 2 to 16 seconds long.", lower_bound=1)
+  flags.DEFINE_float(
+    "batch_seconds", transcribe.BATCH_SECONDS, "Seconds that ours and PyTorch compute at once.", lower_bound=1
+  )
+  flags.DEFINE_integer("batch_size", 16, "Utterances that the original's form computes at once.", lower_bound=1)
+  torch_python = os.path.join(os.path.dirname(FOLDER), ".venv-bench", "bin", "python")
+  flags.DEFINE_string("torch_python", torch_python, "The Python that has PyTorch, for --peer=torch.")
+  flags.DEFINE_enum("serve", None, list(BUILDERS), "Time this form here, once for each line of input.")
+  flags.DEFINE_string("folder", None, "Where the form that is served finds its model and the clips.")
+  timing.define_timing_flags(["original_form", "torch"])
+
+
+def read_settings(network: str) -> dict:
+  """Return the settings that a network's flags stand for."""
+  values = flags.FlagValues()
+  speech_flags.define_deep_speech_flags(values)
+  values(["deep_speech.py", *NETWORKS[network].split()])
+  return speech_flags.model_settings(values)
+
+
+def write_model(settings: dict, folder: str) -> None:
+  """Write a checkpoint with the weights that training begins with, and its export."""
+  labels = featurizer.TextFeaturizer(speech_flags.VOCABULARY_FILE).speech_labels
+  checkpoint = os.path.join(folder, CHECKPOINT)
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    tf.compat.v1.set_random_seed(1)
+    inference.build_graph(settings, labels)
+    session.run(tf.compat.v1.global_variables_initializer())
+    tf.compat.v1.train.Saver().save(session, checkpoint)
+  inference.export_model(checkpoint, settings, labels, os.path.join(folder, EXPORT))
+
+
+def build_ours(folder: str, batch_seconds: float) -> Callable[[], list[str]]:
+  """Load the export; return what transcribes the files of the manifest."""
+  model = transcribe.load_model(os.path.join(folder, EXPORT), batch_seconds)
+  paths = [entry.path for entry in manifest.read_manifest(os.path.join(folder, MANIFEST))]
+  return lambda: model(paths)
+
+
+def build_original_form(folder: str, batch_size: int) -> Callable[[], list[str]]:
+  """Load the checkpoint into the original's form; return what transcribes the files in order of length."""
+  settings, labels = inference.read_settings(os.path.join(folder, EXPORT, "assets"))
+  with tf.Graph().as_default():
+    batches = original_input.input_fn(batch_size, open_dataset(folder, settings))
+    iterator = tf.compat.v1.data.make_initializable_iterator(batches)
+    features, _ = iterator.get_next()
+    logits = original_form.network(features["features"], settings, len(labels), training=False)
+    probabilities = tf.nn.softmax(logits)
+    session = tf.compat.v1.Session()
+    tf.compat.v1.train.Saver().restore(session, os.path.join(folder, CHECKPOINT))
+
+  def transcribe_all():
+    session.run(iterator.initializer)
+    texts = []
+    while True:
+      try:
+        batch = session.run(probabilities)
+      except tf.errors.OutOfRangeError:
+        return texts
+      texts += [original_evaluation.decode(each, labels) for each in batch]
+
+  return transcribe_all
+
+
+def open_dataset(folder: str, settings: dict) -> speech_dataset.DeepSpeechDataset:
+  """Read and check the manifest as evaluation does."""
+  audio_config = speech_dataset.AudioConfig(*(settings[name] for name in ("sample_rate", "window_ms", "stride_ms")))
+  path = os.path.join(folder, MANIFEST)
+  config = speech_dataset.DatasetConfig(audio_config, path, speech_flags.VOCABULARY_FILE, leave_out_infeasible=False)
+  return speech_dataset.DeepSpeechDataset(
+    config, lambda frames: deep_speech_model.compute_output_length(frames, settings["conv_layout"])
+  )
+
+
+BUILDERS = {
+  timing.OURS: lambda folder, options: build_ours(folder, options.batch_seconds),
+  "original_form": lambda folder, options: build_original_form(folder, options.batch_size),
+}
+
+
+def start(form: str, folder: str, options: flags.FlagValues) -> Callable[[], object]:
+  """Start a form in a process of its own; return what makes it transcribe everything once."""
+  if form == "torch":
+    command = [options.torch_python, os.path.join(FOLDER, "torch_network.py"), torch_settings(folder, options)]
+  else:
+    command = [sys.executable, os.path.abspath(__file__), f"--serve={form}", f"--folder={folder}"]
+    command += [options[name].serialize() for name in ("batch_seconds", "batch_size")]
+  process = child.Child(command)
+  return lambda: process.ask("run")
+
+
+def torch_settings(folder: str, options: flags.FlagValues) -> str:
+  """Write down for PyTorch what is in the folder."""
+  settings, labels = inference.read_settings(os.path.join(folder, EXPORT, "assets"))
+  window_size, _ = featurizer.window_and_hop(settings["sample_rate"], settings["window_ms"], settings["stride_ms"])
+  settings |= {
+    "num_bins": featurizer.count_bins(settings["sample_rate"], window_size),
+    "num_classes": len(labels),
+    "labels": labels,
+    "batch_seconds": options.batch_seconds,
+    "paths": [entry.path for entry in manifest.read_manifest(os.path.join(folder, MANIFEST))],
+  }
+  return json.dumps(settings)
+
+
+def serve(options: flags.FlagValues) -> None:
+  """Answer each line of standard input after one more run."""
+  transcribe_all = BUILDERS[options.serve](options.folder, options)
+  print("ready", flush=True)
+  for _ in sys.stdin:
+    print(len(transcribe_all()), flush=True)
+
+
+def compare(options: flags.FlagValues, folder: str) -> None:
+  """Time the forms in turns and print medians, spread and ratios."""
+  settings = read_settings(options.network)
+  entries = manifest.read_manifest(input_pipeline.make_corpus(folder, ".wav", options.clips))
+  # In no order, as files come.
+  np.random.default_rng(1).shuffle(entries)
+  manifest.write_manifest(os.path.join(folder, MANIFEST), entries)
+  write_model(settings, folder)
+  forms = {name: lambda name=name: start(name, folder, options) for name in (*BUILDERS, "torch")}
+  chosen = {name: make() for name, make in timing.choose(forms, options.peer).items()}
+  seconds = timing.measure(chosen, options.runs)
+  audio = sum(manifest.size_to_duration(entry.size) for entry in entries)
+  factors = [f"{name} {audio / statistics.median(values):.1f}" for name, values in seconds.items()]
+  setting = f"{options.network}: {settings['rnn_type']} {settings['rnn_hidden_layers']} x {settings['rnn_hidden_size']}"
+  setting += f", {options.clips} clips, {audio:.0f} s of audio"
+  timing.report("transcribe", setting, seconds, note=f"times real time: {', '.join(factors)}")
+
+
+def main(_: list[str]) -> None:
+  """Do what the flags say."""
+  options = flags.FLAGS
+  if options.serve:
+    serve(options)
+    return
+  if "torch" in options.peer and not os.path.exists(options.torch_python):
+    raise UserError(
+      f"--peer=torch needs PyTorch, and --torch_python={options.torch_python} does not exist; make that environment with "
+      "`make bench-venv`, or name a Python that has PyTorch"
+    )
+  with tempfile.TemporaryDirectory() as folder:
+    compare(options, folder)
+
+
+if __name__ == "__main__":
+  define_benchmark_flags()
+  flags_core.run(main, __doc__)
