@@ -21,7 +21,7 @@ from official_utils import estimator as tf_estimator
 from official_utils.flags import core as flags_core
 from official_utils.lazy import tf
 from official_utils.logs import hooks_helper, input_wait, logger
-from official_utils.misc import distribution_utils, model_helpers
+from official_utils.misc import distribution_utils, files, model_helpers
 from official_utils.misc.errors import UserError
 from speech_flags import define_deep_speech_flags
 from training import calls, checkpoints, evaluation, loss_scale
@@ -214,6 +214,8 @@ class _Run:
       labels,
       lambda: _variable_shapes(flags_obj, len(labels)),
     )
+    if flags_obj.keep_exports:
+      files.check_writable(speech_flags.export_dir(flags_obj), "--export_dir")
     self._estimator = make_estimator(flags_obj, labels, devices)
 
   def train_until_done(self) -> str:
@@ -308,7 +310,7 @@ class _Run:
         self._sets["train"].speech_labels,
         speech_flags.export_dir(options),
         results["global_step"],
-        self._model_dir.is_best(results[evaluation.WER_KEY]),
+        self._model_dir.is_best(results),
         options.keep_exports,
       )
 
@@ -380,7 +382,10 @@ def evaluate_checkpoint(flags_obj: flags.FlagValues, devices: Sequence[str] | No
   for path in speech_flags.manifests_to_score(flags_obj):
     chosen = generate_dataset(path, flags_obj, is_training=False)
     estimator = make_estimator(flags_obj, labels, devices)
-    results, texts = _score(flags_obj, estimator, chosen, max(chosen.seconds), 1, checkpoint)
+    try:
+      results, texts = _score(flags_obj, estimator, chosen, max(chosen.seconds), 1, checkpoint)
+    except (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError) as error:
+      raise checkpoints.ModelDir(flags_obj.model_dir).damaged_checkpoint(checkpoint) from error
     print(
       f"{path}: WER {results[evaluation.WER_KEY]:.4f}  CER {results[evaluation.CER_KEY]:.4f}  "
       f"{len(texts)} utterances, {checkpoint}",
@@ -394,17 +399,15 @@ def evaluate_checkpoint(flags_obj: flags.FlagValues, devices: Sequence[str] | No
 def export_checkpoint(flags_obj: flags.FlagValues) -> list[str]:
   """Export a checkpoint, print the folders and return them."""
   checkpoint, labels = _find_checkpoint(flags_obj)
-  step = int(tf.train.load_variable(checkpoint, "global_step"))
-  rows = checkpoints.ModelDir(os.path.dirname(checkpoint)).evaluations()
-  best = min(rows, key=lambda row: row[evaluation.WER_KEY], default={})
+  model_dir = checkpoints.ModelDir(flags_obj.model_dir)
+  step = model_dir.global_step(checkpoint)
   folders = inference.publish(
     checkpoint,
     speech_flags.model_settings(flags_obj),
     labels,
     speech_flags.export_dir(flags_obj),
     step,
-    best.get("global_step", step) == step,
-    max(1, flags_obj.keep_exports),
+    model_dir.best_step() in (step, None),
   )
   for folder in folders:
     print(f"exported {checkpoint} to {folder}", flush=True)
@@ -418,10 +421,10 @@ def _find_checkpoint(flags_obj: flags.FlagValues) -> tuple[str, Sequence[str]]:
     The checkpoint's prefix and its labels.
   """
   speech_flags.check_flags(flags_obj)
-  checkpoint = flags_obj.checkpoint or tf.train.latest_checkpoint(flags_obj.model_dir)
+  checkpoint = (flags_obj.checkpoint or "").removesuffix(".index") or tf.train.latest_checkpoint(flags_obj.model_dir)
   if not checkpoint or not tf.io.gfile.exists(f"{checkpoint}.index"):
     raise UserError(f"{checkpoint or flags_obj.model_dir}: no checkpoint is there; give --model_dir or --checkpoint")
-  folder = os.path.dirname(checkpoint)
+  folder = flags_obj["model_dir"].value = os.path.dirname(os.path.abspath(checkpoint))
   if os.path.exists(os.path.join(folder, inference.SETTINGS_FILE)):
     settings, _ = inference.read_settings(folder)
     speech_flags.adopt_settings(flags_obj, settings)
@@ -429,7 +432,8 @@ def _find_checkpoint(flags_obj: flags.FlagValues) -> tuple[str, Sequence[str]]:
       flags_obj["vocabulary_file"].value = os.path.join(folder, inference.VOCABULARY_FILE)
   labels = featurizer.TextFeaturizer(flags_obj.vocabulary_file).speech_labels
   settings = speech_flags.model_settings(flags_obj)
-  checkpoints.ModelDir(folder).check(settings, labels, _variable_shapes(flags_obj, len(labels)), checkpoint)
+  shapes = inference.variable_shapes(settings, len(labels))
+  checkpoints.ModelDir(folder).check(settings, labels, shapes, checkpoint)
   return checkpoint, labels
 
 

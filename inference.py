@@ -1,6 +1,7 @@
 """Makes the graph from audio to text out of settings and a checkpoint; writes and loads it as a SavedModel."""
 
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -25,7 +26,8 @@ VOCABULARY_FILE = "vocabulary.txt"
 BEST, LAST = "best", "last"
 SIGNATURE = "serving_default"
 WAV_SIGNATURE = "wav_bytes"
-# An export that is being written; one that was never finished is removed after so many seconds.
+# What every SavedModel has, and the name of a folder in which one is being written; one that was never finished is removed after so many seconds.
+_MODEL_FILE = "saved_model.pb"
 _UNFINISHED = ".unfinished-"
 _SECONDS_TO_WRITE = 3600
 
@@ -188,6 +190,8 @@ def load_checkpoint(checkpoint: str, settings: Mapping[str, Any], labels: Sequen
 def load_export(folder: str) -> SpeechModel:
   """Load one export."""
   settings, labels = read_settings(os.path.join(folder, "assets"))
+  if not glob.glob(os.path.join(glob.escape(folder), "variables", "variables.data-*")):
+    raise _damaged_export(folder, "its variables are gone")
   graph = tf.Graph()
   session = tf.compat.v1.Session(graph=graph)
   try:
@@ -196,21 +200,28 @@ def load_export(folder: str) -> SpeechModel:
     signature = loaded.signature_def[SIGNATURE]
     names = [signature.inputs[name].name for name in ("audio", "length")]
     names += [signature.outputs[name].name for name in ("log_probs", "lengths")]
-    return SpeechModel(settings, labels, session, [graph.get_tensor_by_name(name) for name in names])
+    tensors = [graph.get_tensor_by_name(name) for name in names]
   except (tf.errors.OpError, OSError, ValueError, KeyError, RuntimeError) as error:
     session.close()
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    raise UserError(f"{folder}: the export is damaged ({reason}); export the model anew with --mode=export") from error
+    # What TensorFlow says of it goes on for pages.
+    raise _damaged_export(folder, type(error).__name__) from error
+  if tensors[2].shape[2] != len(labels):
+    raise _damaged_export(folder, f"{VOCABULARY_FILE} has {len(labels)} labels for {tensors[2].shape[2]} classes")
+  return SpeechModel(settings, labels, session, tensors)
+
+
+def _damaged_export(folder: str, reason: str) -> UserError:
+  return UserError(f"{folder}: the export is damaged ({reason}); export the model anew with --mode=export")
 
 
 def find_export(path: str) -> str | None:
   """Find the export that a path stands for: itself, or the newest best of an export_dir, or else its newest."""
-  if os.path.isfile(os.path.join(path, "saved_model.pb")):
+  if os.path.isfile(os.path.join(path, _MODEL_FILE)):
     return path
-  for kind in (BEST, LAST):
-    steps = _steps(os.path.join(path, kind))
-    if steps:
-      return os.path.join(path, kind, str(steps[-1]))
+  for folder in (os.path.join(path, BEST), os.path.join(path, LAST), path):
+    there = _exports(folder)
+    if there:
+      return there[-1]
   return None
 
 
@@ -233,7 +244,7 @@ def read_settings(folder: str) -> tuple[dict[str, Any], list[str]]:
   if missing or len(labels) < 2:
     lacks = f"--{missing[0]}" if missing else "the labels"
     raise UserError(f"{folder}: {SETTINGS_FILE} and {VOCABULARY_FILE} do not tell {lacks}; restore them")
-  return settings, labels
+  return speech_flags.checked_settings(settings, settings_path), labels
 
 
 def export_model(checkpoint: str, settings: Mapping[str, Any], labels: Sequence[str], folder: str) -> None:
@@ -245,16 +256,32 @@ def export_model(checkpoint: str, settings: Mapping[str, Any], labels: Sequence[
     labels: the labels in order, the blank last.
     folder: where to write; an export that is there already is replaced.
   """
-  parent = os.path.dirname(os.path.abspath(folder))
+  with _clear_errors(folder), _replaced(folder) as unfinished:
+    _write_saved_model(checkpoint, settings, labels, unfinished)
+
+
+@contextlib.contextmanager
+def _clear_errors(folder: str) -> Iterator[None]:
+  """Say in a line why an export cannot be written."""
   try:
-    os.makedirs(parent, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=parent) as scratch:
-      unfinished = os.path.join(scratch, "export")
-      _write_saved_model(checkpoint, settings, labels, unfinished)
-      shutil.rmtree(folder, ignore_errors=True)
-      os.rename(unfinished, folder)
-  except OSError as error:
-    raise UserError(f"cannot write the export {folder}: {error.strerror}; choose another --export_dir") from error
+    yield
+  except (OSError, tf.errors.OpError) as error:
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    raise UserError(f"cannot write the export {folder}: {reason}; make room or choose another --export_dir") from error
+
+
+@contextlib.contextmanager
+def _replaced(folder: str) -> Iterator[str]:
+  """Give a folder to write to that takes the place of `folder` when all is well."""
+  parent = os.path.dirname(os.path.abspath(folder))
+  os.makedirs(parent, exist_ok=True)
+  with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=parent) as scratch:
+    unfinished = os.path.join(scratch, "export")
+    yield unfinished
+    # A folder cannot be renamed over another. In between there is none for a moment, but never half of one.
+    if os.path.lexists(folder):
+      os.rename(folder, os.path.join(scratch, "replaced"))
+    os.rename(unfinished, folder)
 
 
 def _write_saved_model(checkpoint: str, settings, labels, folder: str) -> None:
@@ -313,9 +340,9 @@ def publish(
   export_dir: str,
   step: int,
   is_best: bool,
-  keep: int,
+  keep: int | None = None,
 ) -> list[str]:
-  """Export a model as the last one, and as the best one if it is; remove all but the newest of each kind.
+  """Export a model as the last one, and as the best one if it is.
 
   Args:
     checkpoint: the checkpoint's prefix.
@@ -324,7 +351,7 @@ def publish(
     export_dir: the folder of exports.
     step: the checkpoint's global step.
     is_best: whether none before was as good.
-    keep: how many of each kind to keep.
+    keep: how many of each kind to keep, those that were written last; None for all.
 
   Returns:
     The folders of the new exports.
@@ -332,11 +359,12 @@ def publish(
   last = os.path.join(export_dir, LAST, str(step))
   export_model(checkpoint, settings, labels, last)
   written = [last]
-  if is_best:
-    written.append(os.path.join(export_dir, BEST, str(step)))
-    _copy_export(last, written[-1])
-  for kind in (BEST, LAST):
-    _prune(os.path.join(export_dir, kind), keep)
+  with _clear_errors(export_dir):
+    if is_best:
+      written.append(os.path.join(export_dir, BEST, str(step)))
+      _copy_export(last, written[-1])
+    for kind in (BEST, LAST):
+      _tidy(os.path.join(export_dir, kind), keep)
   return written
 
 
@@ -349,26 +377,26 @@ def _copy_export(source: str, folder: str) -> None:
     except OSError:
       shutil.copy2(origin, copy)
 
-  parent = os.path.dirname(folder)
-  os.makedirs(parent, exist_ok=True)
-  with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=parent) as scratch:
-    unfinished = os.path.join(scratch, "export")
+  with _replaced(folder) as unfinished:
     shutil.copytree(source, unfinished, copy_function=link)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.rename(unfinished, folder)
 
 
-def _steps(folder: str) -> list[int]:
-  """List the exports of one kind by global step, in order."""
+def _exports(folder: str) -> list[str]:
+  """List the exports of one kind in the order in which they were written.
+
+  Not by step: what a new run in the folder of an old one writes is newer.
+  """
   names = os.listdir(folder) if os.path.isdir(folder) else []
-  there = [name for name in names if name.isdigit() and os.path.isfile(os.path.join(folder, name, "saved_model.pb"))]
-  return sorted(map(int, there))
+  models = [os.path.join(folder, name, _MODEL_FILE) for name in names if name.isdigit()]
+  there = [path for path in models if os.path.isfile(path)]
+  return [os.path.dirname(path) for path in sorted(there, key=lambda path: os.stat(path).st_mtime_ns)]
 
 
-def _prune(folder: str, keep: int) -> None:
+def _tidy(folder: str, keep: int | None) -> None:
   """Remove all exports but the newest ones, and what was left unfinished long ago."""
-  for step in _steps(folder)[:-keep]:
-    shutil.rmtree(os.path.join(folder, str(step)))
+  for path in _exports(folder)[:-keep] if keep else []:
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder) as scratch:
+      os.rename(path, os.path.join(scratch, "removed"))
   for name in os.listdir(folder) if os.path.isdir(folder) else []:
     path = os.path.join(folder, name)
     if name.startswith(_UNFINISHED) and time.time() - os.path.getmtime(path) > _SECONDS_TO_WRITE:

@@ -337,11 +337,32 @@ def adopt_settings(flags_obj: flags.FlagValues, settings: Mapping[str, Any]) -> 
       flags_obj[name].value = settings[name]
 
 
+def checked_settings(settings: Mapping[str, Any], path: str) -> dict[str, Any]:
+  """Return the settings that a model was trained with, each of its type and within its range.
+
+  Args:
+    settings: values by flag name.
+    path: the file that they come from.
+  """
+  values = flags.FlagValues()
+  define_deep_speech_flags(values)
+  values(["settings"])
+  try:
+    for name in MODEL_SETTINGS:
+      values[name].value = values[name].parser.parse(settings[name])
+    check_flags(values)
+  except (ValueError, TypeError, UserError) as error:
+    raise UserError(f"{path}: is damaged ({error}); restore it") from error
+  return model_settings(values)
+
+
 def manifests_to_score(flags_obj: flags.FlagValues) -> list[str]:
   """List the manifests that --mode=evaluate goes through."""
   paths = flags_obj.eval_data_dir
   # A single path may have commas in it.
   listed = [paths] if os.path.exists(paths) else [path.strip() for path in paths.split(",") if path.strip()]
+  if not listed:
+    raise UserError(f"--eval_data_dir={paths} names no manifest; give one or several with commas between them")
   return listed + ([flags_obj.test_data_dir] if flags_obj.test_data_dir else [])
 
 

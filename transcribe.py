@@ -7,9 +7,11 @@ cat recording.wav | python transcribe.py --model=MODEL_DIR --output_format=srt -
 import collections
 import contextlib
 import dataclasses
-import io
+import math
 import os
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -99,6 +101,9 @@ class Transcriber:
       batch_seconds: seconds of audio, padding included, that are computed at once.
       longest_seconds: a longer recording is cut at its silences, and where there is none, at its quietest places.
     """
+    for name, value in (("batch_seconds", batch_seconds), ("longest_seconds", longest_seconds)):
+      if not 1 <= value < math.inf:
+        raise UserError(f"--{name}={value} is out of range; give a number of seconds, 1 or more")
     self.model = model
     self._batch_seconds = batch_seconds
     self._longest_seconds = longest_seconds
@@ -171,7 +176,8 @@ class Transcriber:
             self._transcribe_clips(pool, advance)
             pool, held = [], 0
       except UserError as error:
-        progress.error = error
+        # A new one: the frames in which it was raised hold audio.
+        progress.error = UserError(str(error))
       progress.is_read = True
       yield from self._take_done(waiting)
     self._transcribe_clips(pool, advance)
@@ -304,18 +310,25 @@ def _file(path: str) -> Recording:
 def _standard_input(raw_rate: int | None) -> Recording:
   """Tell how standard input is read."""
 
-  def blocks(rate: int) -> Iterable[np.ndarray]:
-    content = sys.stdin.buffer.read()
-    if raw_rate is None:
-      return audio.stream_audio(io.BytesIO(content), rate)
-    return [audio.convert_samples(audio.pcm_samples(content), raw_rate, rate, "standard input")]
+  def blocks(rate: int) -> Iterator[np.ndarray]:
+    if sys.stdin is None:
+      raise UserError("standard input is closed; send audio to it, or name a file")
+    if raw_rate is not None:
+      yield from audio.stream_pcm(sys.stdin.buffer, raw_rate, rate)
+      return
+    # On disk: reading it takes going back and forth, and it may be long.
+    with tempfile.TemporaryFile() as copy:
+      shutil.copyfileobj(sys.stdin.buffer, copy)
+      copy.seek(0)
+      yield from audio.stream_audio(copy, rate)
 
   return Recording("stdin", blocks)
 
 
-def _printable(name: str) -> str:
-  """Replace bytes of a file's name that are not text."""
-  return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def _printable(text: str) -> str:
+  """Replace what is no text or would break a line, as names of files may have it."""
+  text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+  return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 class _Output:
@@ -326,6 +339,8 @@ class _Output:
     self._dir = output_dir
     self._is_joined = num_recordings > 1
     self._taken: set[str] = set()
+    # Whatever the terminal's own encoding: all forms are UTF-8.
+    sys.stdout.reconfigure(encoding="utf-8", newline="\n")
     if output_dir:
       files.check_writable(output_dir, "--output_dir")
     elif self._is_joined and output_format not in transcripts.JOINABLE:
@@ -334,10 +349,18 @@ class _Output:
       self._print(transcripts.header(output_format))
 
   def write(self, transcript: Transcript) -> None:
-    """Write one transcript."""
+    """Write one transcript.
+
+    Raises:
+      UserError: its file cannot be written.
+    """
     transcript = dataclasses.replace(transcript, name=_printable(transcript.name))
     if self._dir:
-      files.write_atomically(self._path(transcript.name), transcripts.render(transcript, self._format))
+      path = self._path(transcript.name)
+      try:
+        files.write_atomically(path, transcripts.render(transcript, self._format))
+      except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --output_dir") from error
     else:
       self._print(transcripts.body(transcript, self._format, self._is_joined))
 
@@ -352,8 +375,13 @@ class _Output:
     return os.path.join(self._dir, f"{chosen}.{self._format}")
 
   def _print(self, text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    try:
+      sys.stdout.write(text)
+      sys.stdout.flush()
+    except BrokenPipeError:
+      raise
+    except OSError as error:
+      raise UserError(f"cannot write to standard output: {error.strerror}; make room or give --output_dir") from error
 
 
 @contextlib.contextmanager
@@ -389,9 +417,12 @@ def main(argv: list[str]) -> int:
           continue
         seconds += result.duration
         clear()
-        output.write(result)
+        try:
+          output.write(result)
+        except UserError as error:
+          failed.append(error)
   for error in failed:
-    sys.stderr.write(f"error: {error}\n")
+    sys.stderr.write(f"error: {_printable(str(error))}\n")
   elapsed = time.perf_counter() - start
   sys.stderr.write(
     f"{len(found) - len(failed)} of {len(found)} recordings, {seconds:.1f} s of audio in {elapsed:.1f} s: "

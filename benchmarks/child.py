@@ -1,8 +1,11 @@
 """A peer in a process of its own that does one piece of work for each line that it is sent."""
 
 import atexit
+import os
 import subprocess
 from collections.abc import Sequence
+
+from absl import flags
 
 from official_utils.misc.errors import UserError
 
@@ -55,3 +58,19 @@ class Child:
     """Let the process find the end of its input."""
     self._process.terminate()
     self._process.wait()
+
+
+def define_torch_flag() -> None:
+  """Define where PyTorch is."""
+  root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+  torch_python = os.path.join(root, ".venv-bench", "bin", "python")
+  flags.DEFINE_string("torch_python", torch_python, "The Python that has PyTorch, for --peer=torch.")
+
+
+def check_torch(options: flags.FlagValues) -> None:
+  """Refuse --peer=torch where there is no PyTorch."""
+  if "torch" in options.peer and not os.path.exists(options.torch_python):
+    raise UserError(
+      f"--peer=torch needs PyTorch, and --torch_python={options.torch_python} does not exist; make that environment with "
+      "`make bench-venv`, or name a Python that has PyTorch"
+    )

@@ -175,18 +175,8 @@ def define_step_flags() -> None:
   flags.DEFINE_boolean("ragged", False, "Whether the others are shorter, evenly spread down to half of that.")
   flags.DEFINE_enum("profile", None, list(BUILDERS), "Show instead where the step of this form spends its time.")
   flags.DEFINE_boolean("memory", False, "Show instead the memory that steps take, beside the original's form.")
-  torch_python = os.path.join(os.path.dirname(FOLDER), ".venv-bench", "bin", "python")
-  flags.DEFINE_string("torch_python", torch_python, "The Python that has PyTorch, for --peer=torch.")
+  child.define_torch_flag()
   timing.define_timing_flags(["original_form", "torch"])
-
-
-def check_torch(options: flags.FlagValues) -> None:
-  """Refuse --peer=torch where there is no PyTorch."""
-  if "torch" in options.peer and not os.path.exists(options.torch_python):
-    raise UserError(
-      f"--peer=torch needs PyTorch, and --torch_python={options.torch_python} does not exist; make that environment with "
-      "`make bench-venv`, or name a Python that has PyTorch"
-    )
 
 
 def describe(options: flags.FlagValues) -> str:
@@ -235,7 +225,7 @@ def main(_: list[str]) -> None:
   options = flags.FLAGS
   apply_shape(options)
   speech_flags.check_flags(options)
-  check_torch(options)
+  child.check_torch(options)
   batch = make_batch(options.batch_size, options.frames, options.ragged)
   if options.profile:
     show_profile(options, batch)

@@ -29,7 +29,6 @@ from data import dataset as speech_dataset
 from data import download, featurizer, manifest
 from official_utils.flags import core as flags_core
 from official_utils.lazy import tf
-from official_utils.misc.errors import UserError
 
 # The flags of deep_speech.py that make each network.
 NETWORKS = {"default": "", "demo": download.CORPORA["mrt"].training_flags}
@@ -45,8 +44,7 @@ def define_benchmark_flags() -> None:
     "batch_seconds", transcribe.BATCH_SECONDS, "Seconds that ours and PyTorch compute at once.", lower_bound=1
   )
   flags.DEFINE_integer("batch_size", 16, "Utterances that the original's form computes at once.", lower_bound=1)
-  torch_python = os.path.join(os.path.dirname(FOLDER), ".venv-bench", "bin", "python")
-  flags.DEFINE_string("torch_python", torch_python, "The Python that has PyTorch, for --peer=torch.")
+  child.define_torch_flag()
   flags.DEFINE_enum("serve", None, list(BUILDERS), "Time this form here, once for each line of input.")
   flags.DEFINE_string("folder", None, "Where the form that is served finds its model and the clips.")
   timing.define_timing_flags(["original_form", "torch"])
@@ -177,11 +175,7 @@ def main(_: list[str]) -> None:
   if options.serve:
     serve(options)
     return
-  if "torch" in options.peer and not os.path.exists(options.torch_python):
-    raise UserError(
-      f"--peer=torch needs PyTorch, and --torch_python={options.torch_python} does not exist; make that environment with "
-      "`make bench-venv`, or name a Python that has PyTorch"
-    )
+  child.check_torch(options)
   with tempfile.TemporaryDirectory() as folder:
     compare(options, folder)
 

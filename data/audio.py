@@ -1,5 +1,6 @@
 """Reads audio of any kind as mono samples at the wanted rate, whole or in blocks."""
 
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -62,7 +63,7 @@ def audio_duration(path: str) -> float:
   import soundfile
 
   try:
-    info = soundfile.info(path)
+    info = soundfile.info(os.fsencode(path))
   except (soundfile.SoundFileError, TypeError) as error:
     raise _unreadable(path, path, error) from error
   if info.frames == UNKNOWN_FRAMES:
@@ -77,11 +78,35 @@ def pcm_samples(data: bytes, name: str = "standard input") -> np.ndarray:
   return np.frombuffer(data, "<i2") / np.float32(32768)
 
 
+def stream_pcm(
+  file: BinaryIO, file_rate: int, sample_rate: int, block_seconds: float = 30.0, name: str = "standard input"
+) -> Iterator[np.ndarray]:
+  """Read raw 16-bit little-endian mono samples block by block.
+
+  Args:
+    file: what the samples are read from; it need not be seekable.
+    file_rate: their samples a second.
+    sample_rate: samples a second of the result.
+    block_seconds: the most that a block holds.
+    name: what errors call the file.
+
+  Yields:
+    float32 [samples].
+  """
+  size = 2 * max(1, int(block_seconds * file_rate))
+  blocks = (pcm_samples(data, name) for data in iter(lambda: file.read(size), b""))
+  first = next(blocks, None)
+  if first is None:
+    raise UserError(f"{name}: there are no samples; send some")
+  blocks = itertools.chain([first], blocks)
+  yield from blocks if file_rate == sample_rate else _resample(blocks, file_rate, sample_rate)
+
+
 def convert_samples(samples: np.ndarray, file_rate: int, sample_rate: int, name: str = "array") -> np.ndarray:
   """Bring samples in memory to the form of `read_audio`.
 
   Args:
-    samples: [samples] or [samples, channels]: floats with 1 as full scale, or integers with that of their type.
+    samples: [samples] or [samples, channels]: floats with 1 as full scale, or signed integers with that of their type.
     file_rate: their samples a second.
     sample_rate: samples a second of the result.
     name: what errors call them.
@@ -90,7 +115,8 @@ def convert_samples(samples: np.ndarray, file_rate: int, sample_rate: int, name:
     float32 [samples].
   """
   samples = np.asarray(samples)
-  if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.number) or not samples.size:
+  is_known = np.issubdtype(samples.dtype, np.floating) or np.issubdtype(samples.dtype, np.signedinteger)
+  if samples.ndim not in (1, 2) or not is_known or not samples.size:
     raise UserError(f"{name}: {samples.dtype} of shape {list(samples.shape)} are no samples; give [samples] of floats")
   scale = -float(np.iinfo(samples.dtype).min) if np.issubdtype(samples.dtype, np.signedinteger) else 1.0
   mono = _mono((samples / np.float32(scale)).astype(np.float32).reshape(len(samples), -1), name)
@@ -102,7 +128,8 @@ def _mono_blocks(source: str | BinaryIO, block_seconds: float | None, name: str)
   import soundfile
 
   try:
-    file = soundfile.SoundFile(source)
+    # As bytes: a name need not be text.
+    file = soundfile.SoundFile(source if hasattr(source, "read") else os.fsencode(source))
   except (soundfile.SoundFileError, TypeError) as error:  # A TypeError is what a name ending in .raw gives.
     raise _unreadable(source, name, error) from error
   with file:

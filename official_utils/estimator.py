@@ -67,6 +67,7 @@ def released_graphs() -> Iterator[None]:
   """Let go, at the end, of the graphs that are built within.
 
   TensorFlow keeps the gradient of every tf.custom_gradient of a graph in a table of the process, and with it the graph.
+  Another thread must not be about to differentiate a graph that it built meanwhile.
   """
   table = importlib.import_module("tensorflow.python.framework.ops").gradient_registry._registry
   known = set(table)
@@ -75,7 +76,7 @@ def released_graphs() -> Iterator[None]:
   finally:
     for name in set(table) - known:
       if name.startswith("CustomGradient-"):
-        del table[name]
+        table.pop(name, None)
 
 
 def _restore_export_table() -> None:

@@ -7,9 +7,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import recordings
 import soundfile
 
-from data.audio import audio_duration, pcm_samples, read_audio, stream_audio
+from data.audio import audio_duration, convert_samples, pcm_samples, read_audio, stream_audio, stream_pcm
 from official_utils.misc.errors import UserError
 
 RATE = 16000
@@ -240,3 +241,25 @@ def test_raw_samples():
   assert len(pcm_samples(b"")) == 0
   with pytest.raises(UserError, match="socket: raw .* not 3"):
     pcm_samples(bytes(3), "socket")
+
+
+@pytest.mark.parametrize("file_rate", [8000, 16000, 44100])
+def test_raw_samples_in_blocks(file_rate):
+  samples = recordings.samples_of("raw", 0.7, file_rate)
+  expected = convert_samples(samples, file_rate, 16000)
+  blocks = stream_pcm(io.BytesIO(samples.tobytes()), file_rate, 16000, block_seconds=0.1)
+  np.testing.assert_array_equal(np.concatenate(list(blocks)), expected)
+
+
+def test_raw_samples_that_are_none():
+  for data, message in ((b"", "there are no samples"), (b"123", "even number of bytes")):
+    with pytest.raises(UserError, match=f"^pipe: .*{message}"):
+      list(stream_pcm(io.BytesIO(data), 16000, 16000, name="pipe"))
+
+
+def test_arrays_of_other_numbers_are_refused():
+  for samples in (np.zeros(9, np.uint8), np.zeros(9, complex), np.zeros(9, bool)):
+    with pytest.raises(UserError, match="are no samples"):
+      convert_samples(samples, 16000, 16000)
+  for samples in (np.full(9, 64, np.int8), np.full(9, 2**30, np.int32), np.full(9, 0.5)):
+    np.testing.assert_array_equal(convert_samples(samples, 16000, 16000), np.full(9, 0.5, np.float32))

@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -259,11 +260,12 @@ def test_exports_any_checkpoint(tones_dir, tones_model, tmp_path):
   options = ["--mode=export", f"--model_dir={tones_model}", f"--export_dir={export_dir}"]
   earlier = f"{tones_model}/model.ckpt-3"
   rows = checkpoints.ModelDir(tones_model).evaluations()
-  best = min(rows, key=lambda row: row["WER"])["global_step"]
+  best = min(rows, key=lambda row: (row["WER"], row["CER"]))["global_step"]
   folders = deep_speech.export_checkpoint(runs.parse(*options, f"--checkpoint={earlier}"))
   assert folders == [f"{export_dir}/last/3"] + ([f"{export_dir}/best/3"] if best == 3 else [])
   assert f"{export_dir}/last/9" in deep_speech.export_checkpoint(runs.parse(*options))
-  assert os.listdir(f"{export_dir}/last") == ["9"]
+  # Nothing that is there is removed.
+  assert sorted(os.listdir(f"{export_dir}/last")) == ["3", "9"]
   weights = inference.load_model(f"{export_dir}/last/9").log_probs([np.zeros(RATE, np.float32)])
   np.testing.assert_array_equal(
     weights[0], inference.load_model(tones_model).log_probs([np.zeros(RATE, np.float32)])[0]
@@ -294,7 +296,7 @@ def test_refuses_what_is_no_checkpoint_of_these_flags(mode, option, message, ton
 
 def test_each_cycle_exports_the_last_model_and_the_best(tones_dir, tones_model, tmp_path):
   rows = checkpoints.ModelDir(tones_model).evaluations()
-  best = min(rows, key=lambda row: row["WER"])["global_step"]
+  best = min(rows, key=lambda row: (row["WER"], row["CER"]))["global_step"]
   assert os.listdir(f"{tones_model}/export/last") == [str(rows[-1]["global_step"])]
   assert os.listdir(f"{tones_model}/export/best") == [str(best)]
   options = runs.arguments(tones_dir, str(tmp_path / "model"), "--keep_exports=0")
@@ -305,3 +307,44 @@ def test_each_cycle_exports_the_last_model_and_the_best(tones_dir, tones_model, 
 def test_training_takes_no_checkpoint(tones_dir, tmp_path):
   with pytest.raises(UserError, match="--checkpoint is for --mode=evaluate"):
     deep_speech.run_deep_speech(runs.parse(*runs.arguments(tones_dir, str(tmp_path), "--checkpoint=somewhere")))
+
+
+@pytest.mark.parametrize("suffix", ["index", "data-00000-of-00001"])
+@pytest.mark.parametrize("mode", ["evaluate", "export"])
+def test_a_damaged_checkpoint_is_said(mode, suffix, tones_dir, tones_model, tmp_path):
+  model_dir = str(tmp_path / "model")
+  shutil.copytree(tones_model, model_dir)
+  with open(f"{model_dir}/model.ckpt-9.{suffix}", "r+b") as file:
+    file.truncate(os.path.getsize(file.name) // 2)
+  options = [f"--mode={mode}", f"--model_dir={model_dir}", f"--eval_data_dir={tones_dir}/dev.tsv", "--num_gpus=0"]
+  run = {"evaluate": deep_speech.evaluate_checkpoint, "export": deep_speech.export_checkpoint}[mode]
+  with pytest.raises(UserError, match="model.ckpt-9.* is damaged") as caught:
+    run(runs.parse(*options))
+  assert "\n" not in str(caught.value)
+
+
+def test_half_precision_with_a_loss_scale_is_evaluated_and_exported(tones_dir, tmp_path):
+  model_dir = str(tmp_path / "model")
+  options = runs.arguments(tones_dir, model_dir, "--dtype=fp16", "--loss_scale=dynamic", "--keep_exports=0")
+  deep_speech.run_deep_speech(runs.parse(*options))
+  # Not --model_dir, but a checkpoint by the name of one of its files.
+  option = f"--checkpoint={model_dir}/model.ckpt-3.index"
+  scored = ["--mode=evaluate", option, f"--eval_data_dir={tones_dir}/dev.tsv", "--num_gpus=0"]
+  (row,) = deep_speech.evaluate_checkpoint(runs.parse(*scored))
+  assert row["global_step"] == 3
+  assert deep_speech.export_checkpoint(runs.parse("--mode=export", option))[0] == f"{model_dir}/export/last/3"
+
+
+def test_an_export_dir_that_cannot_be_is_said_before_training(tones_dir, tmp_path):
+  (tmp_path / "file").write_text("")
+  options = runs.arguments(tones_dir, str(tmp_path / "model"), f"--export_dir={tmp_path}/file/exports")
+  with pytest.raises(UserError, match="choose another --export_dir"):
+    deep_speech.run_deep_speech(runs.parse(*options))
+  assert not list((tmp_path / "model").glob("*.index"))
+
+
+def test_no_manifest_to_evaluate_is_said(tones_model):
+  with pytest.raises(UserError, match="names no manifest"):
+    deep_speech.evaluate_checkpoint(
+      runs.parse("--mode=evaluate", f"--model_dir={tones_model}", "--eval_data_dir=,", "--num_gpus=0")
+    )

@@ -145,11 +145,13 @@ def test_exports_are_published_pruned_and_found(tones_model, tmp_path):
   publish(12, is_best=False)
   assert there() == {"best": ["10"], "last": ["10", "12"]}
   assert inference.find_export(folder) == f"{folder}/best/10"
-  # Once more over the same step, as after a kill.
-  publish(12, is_best=True, keep=1)
-  assert there() == {"best": ["12"], "last": ["12"]}
+  assert inference.find_export(f"{folder}/last") == f"{folder}/last/12"
+  # Once more over the same step, as after a kill; then a new run in the same folder, with lower steps.
+  publish(12, is_best=True, keep=None)
+  publish(3, is_best=True, keep=1)
+  assert there() == {"best": ["3"], "last": ["3"]}
   # The second copy costs no space.
-  assert os.path.samefile(f"{folder}/best/12/saved_model.pb", f"{folder}/last/12/saved_model.pb")
+  assert os.path.samefile(f"{folder}/best/3/saved_model.pb", f"{folder}/last/3/saved_model.pb")
   assert inference.load_model(folder).labels == model.labels
 
 
@@ -172,6 +174,16 @@ def write(name, text):
   return lambda folder: recordings.write_text(os.path.join(folder, name), text)
 
 
+def change(name, value):
+  def damage(folder):
+    path = os.path.join(folder, "assets", "settings.json")
+    with open(path, encoding="utf-8") as file:
+      settings = json.load(file)
+    recordings.write_text(path, json.dumps({**settings, name: value}))
+
+  return damage
+
+
 @pytest.mark.parametrize(
   ("damage", "message"),
   [
@@ -183,6 +195,10 @@ def write(name, text):
     (write("assets/settings.json", "{"), "is damaged"),
     (write("assets/settings.json", "[]"), "do not tell --rnn_type"),
     (write("assets/vocabulary.txt", "-\n"), "do not tell the labels"),
+    (write("assets/vocabulary.txt", "a\n-\n"), "2 labels for 29 classes"),
+    (change("rnn_hidden_size", -1), "settings.json: is damaged .*rnn_hidden_size"),
+    (change("rnn_type", "tree"), "settings.json: is damaged"),
+    (change("sample_rate", "fast"), "settings.json: is damaged"),
   ],
 )
 def test_damage_is_said_in_one_line(damage, message, tones_model, tmp_path):

@@ -229,3 +229,55 @@ def test_a_reader_that_goes_away_is_no_fault(paths, tones_model):
   pipeline = " ".join([sys.executable, program, f"--model={tones_model}", paths[0], "| true; echo ${PIPESTATUS[0]}"])
   done = subprocess.run(["bash", "-c", pipeline], capture_output=True, text=True)
   assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+@pytest.mark.parametrize("name", ["batch_seconds", "longest_seconds"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+def test_seconds_that_are_none(name, value, tones_model):
+  with pytest.raises(UserError, match=f"--{name}=.* out of range"):
+    transcribe.load_model(tones_model, **{name: value})
+
+
+def test_odd_names_and_files_that_cannot_be_written(paths, texts, tones_model, tmp_path):
+  folder = tmp_path / "in"
+  folder.mkdir()
+  for name in (b"bad\xff.wav", "ü.wav".encode(), b"new\nline.wav"):
+    shutil.copy(os.fsencode(paths[0]), os.path.join(os.fsencode(folder), name))
+  recordings.write_text(os.path.join(os.fsdecode(os.fsencode(folder)), "text\n.wav"), "no audio")
+  environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+  done = command(f"--model={tones_model}", "in", cwd=tmp_path, env=environment, text=False)
+  assert done.returncode == 1
+  names = ["in/bad\ufffd.wav", "in/new\\nline.wav", "in/ü.wav"]
+  lines = sorted(done.stdout.decode("utf-8").splitlines())
+  assert lines == sorted(f"{name}\t{texts[0]}" for name in names)
+  (error, _) = done.stderr.decode("utf-8", "replace").splitlines()
+  assert error.startswith("error: in/text\\n.wav: cannot be read as audio")
+  # One that cannot be written does not stop the next.
+  os.makedirs(tmp_path / "out" / "a.txt")
+  for name in "ab":
+    shutil.copy(paths[0], tmp_path / f"{name}.wav")
+  done = command(f"--model={tones_model}", "--output_dir=out", "a.wav", "b.wav", cwd=tmp_path)
+  assert done.returncode == 1
+  assert "error: out/a.txt: cannot be written" in done.stderr
+  assert (tmp_path / "out" / "b.txt").read_text() == texts[0] + "\n"
+
+
+def test_standard_input_that_is_none(tones_model):
+  program = os.path.join(runs.ROOT, "transcribe.py")
+  for redirection in ("<&-", "</dev/null", "--raw_rate=16000 </dev/null"):
+    line = f"{sys.executable} {program} --model={tones_model} - {redirection}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[0].startswith("error: standard input"), done.stderr
+
+
+def test_bad_recordings_leave_no_audio_behind(model):
+  bad = np.zeros(RATE * 40, np.float32)
+  bad[-1] = np.nan
+
+  def fails(rate):
+    yield bad[:-1]
+    raise UserError("bad")
+
+  (result,) = model.transcribe_all([transcribe.Recording("bad", fails)])
+  assert isinstance(result, UserError) and result.__traceback__ is None

@@ -18,6 +18,13 @@ EVAL_FILE = "eval.jsonl"
 # A folder with all of these is a model_dir of ours.
 MARKER_FILES = (FLAGS_FILE, SETTINGS_FILE, VOCABULARY_FILE)
 _OPTIMIZER_STATE = re.compile(r"/Adam(_1)?$|^beta[12]_power$|^global_step$")
+# What only training needs.
+_TRAINING_STATE = re.compile(_OPTIMIZER_STATE.pattern + "|^loss_scale/")
+
+
+def _goodness(row: Mapping[str, Any]) -> tuple[float, float]:
+  """Return what orders evaluations, the best first."""
+  return row["WER"], row.get("CER", 0)
 
 
 class ModelDir:
@@ -49,6 +56,7 @@ class ModelDir:
     """
     files.check_writable(self.path, "--model_dir")
     if self._checkpoint():
+      # Training needs all that is there.
       self.check(settings, vocabulary, make_shapes())
     self._write_json(SETTINGS_FILE, settings)
     files.write_atomically(self._file(VOCABULARY_FILE), "".join(f"{label}\n" for label in vocabulary))
@@ -67,21 +75,21 @@ class ModelDir:
       settings: the network's and the features' settings, by name.
       vocabulary: the labels in order, the blank last.
       shapes: the network's variables and their shapes.
-      checkpoint: the one to compare those with; None for the newest.
+      checkpoint: the one to compare those with, which is not to be trained; None for the newest.
     """
     self._check_settings(settings)
     self._check_vocabulary(vocabulary)
-    self._check_shapes(shapes, checkpoint or self._checkpoint())
+    self._check_shapes(shapes, checkpoint)
 
-  def global_step(self) -> int:
-    """Read the newest checkpoint's global step, 0 where there is none."""
-    checkpoint = self._checkpoint()
+  def global_step(self, checkpoint: str | None = None) -> int:
+    """Read a checkpoint's global step, by default the newest one's, 0 where there is none."""
+    checkpoint = checkpoint or self._checkpoint()
     if not checkpoint:
       return 0
     try:
       return int(tf.train.load_variable(checkpoint, "global_step"))
     except (tf.errors.OpError, ValueError, IndexError) as error:
-      raise self._damaged_checkpoint(checkpoint) from error
+      raise self.damaged_checkpoint(checkpoint) from error
 
   def completed_epochs(self, steps_per_epoch: int) -> int:
     """Count the epochs that the newest checkpoint has seen to their end.
@@ -135,9 +143,13 @@ class ModelDir:
     """Find the newest row that was written after this many epochs."""
     return next((row for row in reversed(self.evaluations()) if row["epoch"] == epoch), None)
 
-  def is_best(self, wer: float) -> bool:
-    """Tell whether no evaluation so far was as good."""
-    return all(wer < row["WER"] for row in self.evaluations())
+  def is_best(self, row: Mapping[str, Any]) -> bool:
+    """Tell whether no evaluation so far was as good: as to WER, and where that is the same, as to CER."""
+    return all(_goodness(row) < _goodness(each) for each in self.evaluations())
+
+  def best_step(self) -> int | None:
+    """Find the global step of the best evaluation."""
+    return min(self.evaluations(), key=_goodness, default={}).get("global_step")
 
   def _file(self, name: str) -> str:
     return os.path.join(self.path, name)
@@ -148,10 +160,11 @@ class ModelDir:
     if not state or not state.model_checkpoint_path:
       return None
     if not tf.io.gfile.exists(f"{state.model_checkpoint_path}.index"):
-      raise self._damaged_checkpoint(state.model_checkpoint_path)
+      raise self.damaged_checkpoint(state.model_checkpoint_path)
     return state.model_checkpoint_path
 
-  def _damaged_checkpoint(self, checkpoint: str) -> UserError:
+  def damaged_checkpoint(self, checkpoint: str) -> UserError:
+    """Say what to do about a checkpoint that cannot be read."""
     return UserError(
       f"the checkpoint {checkpoint} is damaged or gone; restore it, or name an older one in {self._file('checkpoint')}."
     )
@@ -200,9 +213,15 @@ class ModelDir:
         f"use --vocabulary_file={self._file(VOCABULARY_FILE)}, another --model_dir, or --clean to start anew."
       )
 
-  def _check_shapes(self, wanted: Mapping[str, Sequence[int]], checkpoint: str) -> None:
+  def _check_shapes(self, wanted: Mapping[str, Sequence[int]], checkpoint: str | None) -> None:
     """Compare the checkpoint's variables with the network's: the original's come without settings."""
-    there = {name: shape for name, shape in tf.train.list_variables(checkpoint) if not _OPTIMIZER_STATE.search(name)}
+    ignored = _OPTIMIZER_STATE if checkpoint is None else _TRAINING_STATE
+    checkpoint = checkpoint or self._checkpoint()
+    try:
+      listed = tf.train.list_variables(checkpoint)
+    except (tf.errors.OpError, ValueError, IndexError) as error:
+      raise self.damaged_checkpoint(checkpoint) from error
+    there = {name: shape for name, shape in listed if not ignored.search(name)}
     for name in sorted(there.keys() | wanted.keys()):
       found, asked = there.get(name, "absent"), list(wanted[name]) if name in wanted else "absent"
       if found != asked:
