@@ -13,6 +13,8 @@ from official_utils.misc.errors import UserError
 if TYPE_CHECKING:
   import soundfile
 
+# Full scale of 16-bit samples.
+FULL_SCALE = np.float32(32768)
 # What libsndfile calls the length of a FLAC stream whose encoder could not go back to write it down.
 UNKNOWN_FRAMES = 2**63 - 1
 # Its log where a WAV header and the file's size disagree.
@@ -75,7 +77,7 @@ def pcm_samples(data: bytes, name: str = "standard input") -> np.ndarray:
   """Turn raw 16-bit little-endian mono samples into float32 [samples], full scale being 1."""
   if len(data) % 2:
     raise UserError(f"{name}: raw 16-bit audio has an even number of bytes, not {len(data)}; send whole samples")
-  return np.frombuffer(data, "<i2") / np.float32(32768)
+  return np.frombuffer(data, "<i2") / FULL_SCALE
 
 
 def stream_pcm(
@@ -154,12 +156,14 @@ def _read_mono(file: "soundfile.SoundFile", frames: int, name: str) -> np.ndarra
   """Read the next float32 [samples], mixed down to one channel."""
   import soundfile
 
+  # libsndfile takes three times as long to turn 16 bits into floats.
+  is_16_bit = file.subtype == "PCM_16"
   try:
-    channels = file.read(frames, dtype="float32", always_2d=True)
+    channels = file.read(frames, dtype="int16" if is_16_bit else "float32", always_2d=True)
   except soundfile.SoundFileError as error:
     reason = f"cannot be read as audio to its end ({_reason(error)})"
     raise UserError(f"{name}: {reason}; it is damaged or cut short: restore it or leave it out") from error
-  return _mono(channels, name)
+  return _mono(channels / FULL_SCALE if is_16_bit else channels, name)
 
 
 def _mono(channels: np.ndarray, name: str) -> np.ndarray:

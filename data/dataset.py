@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -29,6 +30,10 @@ __all__ = [
   "generate_batches",
   "input_fn",
 ]
+
+
+# Bytes; of TensorFlow's tensors.
+TENSOR_ALIGNMENT = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +256,7 @@ def _pad(utterances: list[Utterance]) -> Batch:
   input_lengths = [len(features) for features in all_features]
   label_lengths = [len(labels) for labels in all_labels]
   num_bins = all_features[0].shape[1]
-  features = np.empty((len(utterances), max(input_lengths), num_bins, 1), all_features[0].dtype)
+  features = _aligned_array((len(utterances), max(input_lengths), num_bins, 1), all_features[0].dtype)
   # At least one column: not every operation takes a batch of empty transcripts for what it is.
   labels = np.zeros((len(utterances), max(1, *label_lengths)), np.int32)
   for row, utterance in enumerate(utterances):
@@ -270,6 +275,14 @@ def _pad(utterances: list[Utterance]) -> Batch:
     "index": column(indices),
   }
   return inputs, labels
+
+
+def _aligned_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+  """Make an array that begins where TensorFlow's tensors do: it takes such an array over and copies any other."""
+  size = math.prod(shape) * dtype.itemsize
+  memory = np.empty(size + TENSOR_ALIGNMENT, np.uint8)
+  start = -memory.ctypes.data % TENSOR_ALIGNMENT
+  return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def input_fn(
