@@ -26,7 +26,8 @@ VOCABULARY_FILE = "vocabulary.txt"
 BEST, LAST = "best", "last"
 SIGNATURE = "serving_default"
 WAV_SIGNATURE = "wav_bytes"
-# What every SavedModel has, and the name of a folder in which one is being written; one that was never finished is removed after so many seconds.
+# What every SavedModel has, and how the name of a folder begins in which one is being written; one that was never finished
+# is removed after so many seconds.
 _MODEL_FILE = "saved_model.pb"
 _UNFINISHED = ".unfinished-"
 _SECONDS_TO_WRITE = 3600
@@ -302,6 +303,8 @@ def _write_saved_model(checkpoint: str, settings, labels, folder: str) -> None:
       [tf.saved_model.SERVING],
       tensors.signatures(),
       assets_collection=tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.ASSET_FILEPATHS),
+      # An older TensorFlow logs an error for each attribute that is new, whatever its value.
+      strip_default_attrs=True,
     )
     builder.save()
 
