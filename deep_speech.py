@@ -15,7 +15,6 @@ import deep_speech_model
 import inference
 import speech_flags
 from data import dataset as speech_dataset
-from data import featurizer
 from layers import ctc, cudnn, normalization
 from official_utils import estimator as tf_estimator
 from official_utils.flags import core as flags_core
@@ -203,20 +202,28 @@ class _Run:
     self._batching = speech_dataset.Batching(
       self._sets["train"].seconds, flags_obj.batch_size, flags_obj.batch_seconds, flags_obj.sortagrad, flags_obj.seed
     )
-    # Not before the data was found good: what is removed is gone.
-    if flags_obj.clean:
-      model_helpers.clean_model_dir(flags_obj.model_dir, checkpoints.MARKER_FILES)
+    self._estimator = make_estimator(flags_obj, self._sets["train"].speech_labels, devices)
     self._model_dir = checkpoints.ModelDir(flags_obj.model_dir)
-    labels = self._sets["train"].speech_labels
+    self._prepare_folders()
+
+  def _prepare_folders(self) -> None:
+    """Make model_dir and export_dir, cleaned if that is wanted, or check what they hold."""
+    options, labels, exports = self._flags, self._sets["train"].speech_labels, speech_flags.export_dir(self._flags)
+    if options.keep_exports and not files.is_within(exports, options.model_dir):
+      files.check_writable(exports, "--export_dir")
+    # Not before all else was found good: what is removed is gone.
+    if options.clean:
+      if os.path.exists(os.path.join(options.model_dir, checkpoints.LOCK_FILE)):
+        self._model_dir.lock()
+      model_helpers.clean_model_dir(options.model_dir, checkpoints.MARKER_FILES)
     self._model_dir.prepare(
-      speech_flags.flag_values(flags_obj),
-      speech_flags.model_settings(flags_obj),
+      speech_flags.flag_values(options),
+      speech_flags.model_settings(options),
       labels,
-      lambda: _variable_shapes(flags_obj, len(labels)),
+      lambda: _variable_shapes(options, len(labels)),
     )
-    if flags_obj.keep_exports:
-      files.check_writable(speech_flags.export_dir(flags_obj), "--export_dir")
-    self._estimator = make_estimator(flags_obj, labels, devices)
+    if options.keep_exports:
+      files.check_writable(exports, "--export_dir")
 
   def train_until_done(self) -> str:
     """Train and evaluate in turns; return why that ended."""
@@ -270,6 +277,12 @@ class _Run:
       with calls.one_graph(train_set):
         input_fn = calls.bind_input_fn(train_set, batches, num_replicas, options.num_parallel_calls)
         self._estimator.train(input_fn, [*hooks, follower, saver])
+    except (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError) as error:
+      checkpoint = self._estimator.latest_checkpoint()
+      if follower.steps or not checkpoint:
+        raise
+      # It was being restored.
+      raise inference.damaged_checkpoint(checkpoint) from error
     finally:
       follower.clear_line()
     if not train_set.has_feasible:
@@ -376,16 +389,17 @@ def evaluate_checkpoint(flags_obj: flags.FlagValues, devices: Sequence[str] | No
   Returns:
     The results of each manifest.
   """
-  checkpoint, labels = _find_checkpoint(flags_obj)
+  checkpoint, labels = checkpoints.find_checkpoint(flags_obj)
   devices = (devices or distribution_utils.list_devices(flags_obj.num_gpus))[:1]
   rows = []
-  for path in speech_flags.manifests_to_score(flags_obj):
-    chosen = generate_dataset(path, flags_obj, is_training=False)
+  # All are checked before the first is scored.
+  sets = {path: generate_dataset(path, flags_obj, False) for path in speech_flags.manifests_to_score(flags_obj)}
+  for path, chosen in sets.items():
     estimator = make_estimator(flags_obj, labels, devices)
     try:
       results, texts = _score(flags_obj, estimator, chosen, max(chosen.seconds), 1, checkpoint)
     except (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError) as error:
-      raise checkpoints.ModelDir(flags_obj.model_dir).damaged_checkpoint(checkpoint) from error
+      raise inference.damaged_checkpoint(checkpoint) from error
     print(
       f"{path}: WER {results[evaluation.WER_KEY]:.4f}  CER {results[evaluation.CER_KEY]:.4f}  "
       f"{len(texts)} utterances, {checkpoint}",
@@ -398,7 +412,7 @@ def evaluate_checkpoint(flags_obj: flags.FlagValues, devices: Sequence[str] | No
 
 def export_checkpoint(flags_obj: flags.FlagValues) -> list[str]:
   """Export a checkpoint, print the folders and return them."""
-  checkpoint, labels = _find_checkpoint(flags_obj)
+  checkpoint, labels = checkpoints.find_checkpoint(flags_obj)
   model_dir = checkpoints.ModelDir(flags_obj.model_dir)
   step = model_dir.global_step(checkpoint)
   folders = inference.publish(
@@ -408,33 +422,11 @@ def export_checkpoint(flags_obj: flags.FlagValues) -> list[str]:
     speech_flags.export_dir(flags_obj),
     step,
     model_dir.best_step() in (step, None),
+    flags_obj.keep_exports if flags_obj["keep_exports"].present else None,
   )
   for folder in folders:
     print(f"exported {checkpoint} to {folder}", flush=True)
   return folders
-
-
-def _find_checkpoint(flags_obj: flags.FlagValues) -> tuple[str, Sequence[str]]:
-  """Find the checkpoint that is asked for and take over the settings that lie beside it.
-
-  Returns:
-    The checkpoint's prefix and its labels.
-  """
-  speech_flags.check_flags(flags_obj)
-  checkpoint = (flags_obj.checkpoint or "").removesuffix(".index") or tf.train.latest_checkpoint(flags_obj.model_dir)
-  if not checkpoint or not tf.io.gfile.exists(f"{checkpoint}.index"):
-    raise UserError(f"{checkpoint or flags_obj.model_dir}: no checkpoint is there; give --model_dir or --checkpoint")
-  folder = flags_obj["model_dir"].value = os.path.dirname(os.path.abspath(checkpoint))
-  if os.path.exists(os.path.join(folder, inference.SETTINGS_FILE)):
-    settings, _ = inference.read_settings(folder)
-    speech_flags.adopt_settings(flags_obj, settings)
-    if not flags_obj["vocabulary_file"].present:
-      flags_obj["vocabulary_file"].value = os.path.join(folder, inference.VOCABULARY_FILE)
-  labels = featurizer.TextFeaturizer(flags_obj.vocabulary_file).speech_labels
-  settings = speech_flags.model_settings(flags_obj)
-  shapes = inference.variable_shapes(settings, len(labels))
-  checkpoints.ModelDir(folder).check(settings, labels, shapes, checkpoint)
-  return checkpoint, labels
 
 
 _MODES = {"train": run_deep_speech, "evaluate": evaluate_checkpoint, "export": export_checkpoint}

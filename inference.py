@@ -174,12 +174,44 @@ def load_model(path: str) -> SpeechModel:
   export = find_export(path)
   if export:
     return load_export(export)
-  checkpoint = tf.train.latest_checkpoint(path) if os.path.isdir(path) else None
+  checkpoint = newest_checkpoint(path)
   if not checkpoint:
     raise UserError(
       f"{path}: no export and no checkpoint is there; give the model_dir of a training run or what its --export_dir holds"
     )
   return load_checkpoint(checkpoint, *read_settings(path))
+
+
+def newest_checkpoint(folder: str) -> str | None:
+  """Find the newest checkpoint of a model_dir, None if there is none.
+
+  Raises:
+    UserError: it is named and gone, or there are checkpoints and nothing says which is the newest; both would mean that
+      what was learned is forgotten.
+  """
+  names_it = os.path.join(folder, "checkpoint")
+  try:
+    state = tf.train.get_checkpoint_state(folder)
+  except ValueError:  # An empty file.
+    state = None
+  if state and state.model_checkpoint_path:
+    if not tf.io.gfile.exists(f"{state.model_checkpoint_path}.index"):
+      raise damaged_checkpoint(state.model_checkpoint_path)
+    return state.model_checkpoint_path
+  found = glob.glob(os.path.join(glob.escape(folder), "*.ckpt-*.index"))
+  if found:
+    name = os.path.basename(max(found, key=os.path.getmtime)).removesuffix(".index")
+    raise UserError(
+      f"{names_it}, which names the newest checkpoint, is missing or damaged; restore it, or write into it "
+      f'model_checkpoint_path: "{name}"'
+    )
+  return None
+
+
+def damaged_checkpoint(checkpoint: str) -> UserError:
+  """Say what to do about a checkpoint that cannot be read."""
+  names_it = os.path.join(os.path.dirname(checkpoint), "checkpoint")
+  return UserError(f"the checkpoint {checkpoint} is damaged or gone; restore it, or name an older one in {names_it}.")
 
 
 def load_checkpoint(checkpoint: str, settings: Mapping[str, Any], labels: Sequence[str]) -> SpeechModel:
@@ -231,7 +263,7 @@ def read_settings(folder: str) -> tuple[dict[str, Any], list[str]]:
   settings_path, vocabulary_path = (os.path.join(folder, name) for name in (SETTINGS_FILE, VOCABULARY_FILE))
   try:
     with open(vocabulary_path, encoding="utf-8", newline="\n") as file:
-      labels = file.read().split("\n")[:-1]
+      labels = [line.removesuffix("\r") for line in file.read().split("\n")[:-1]]
     with open(settings_path, encoding="utf-8") as file:
       settings = json.load(file)
   except OSError as error:
@@ -320,10 +352,7 @@ def _restored(checkpoint: str, settings, labels) -> Iterator[tuple[Any, AudioToT
       tf.compat.v1.train.Saver().restore(session, checkpoint)
     except (tf.errors.OpError, ValueError) as error:
       session.close()
-      raise UserError(
-        f"{checkpoint}: the checkpoint is damaged, or not of the network that the settings describe "
-        f"({str(error).splitlines()[0]}); restore it, or give the --rnn_* flags that it was trained with"
-      ) from error
+      raise damaged_checkpoint(checkpoint) from error
     yield session, tensors
 
 
@@ -333,7 +362,10 @@ def _check_shapes(checkpoint: str) -> None:
   for variable in tf.compat.v1.global_variables():
     name, shape = variable.op.name, variable.shape.as_list()
     if there.get(name) != shape:
-      raise ValueError(f"{name} is {there.get(name, 'absent')} there and not {shape}")
+      raise UserError(
+        f"{checkpoint} is not of the network that the settings describe: {name} is {there.get(name, 'absent')} there and "
+        f"not {shape}; restore it, or its {SETTINGS_FILE}"
+      )
 
 
 def publish(
@@ -389,7 +421,10 @@ def _exports(folder: str) -> list[str]:
 
   Not by step: what a new run in the folder of an old one writes is newer.
   """
-  names = os.listdir(folder) if os.path.isdir(folder) else []
+  try:
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+  except OSError as error:
+    raise UserError(f"{folder}: cannot be read ({error.strerror}); make it readable") from error
   models = [os.path.join(folder, name, _MODEL_FILE) for name in names if name.isdigit()]
   there = [path for path in models if os.path.isfile(path)]
   return [os.path.dirname(path) for path in sorted(there, key=lambda path: os.stat(path).st_mtime_ns)]

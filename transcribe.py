@@ -9,9 +9,7 @@ import contextlib
 import dataclasses
 import math
 import os
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -23,6 +21,7 @@ import decoder
 import inference
 import transcripts
 from data import audio, segments
+from data.sources import Recording, find_recordings, printable
 from official_utils.flags import core as flags_core
 from official_utils.misc import files
 from official_utils.misc.errors import UserError
@@ -33,21 +32,6 @@ BATCH_SECONDS = 160.0
 LONGEST_SECONDS = 30.0
 # So many batches of clips are sorted by length at once.
 BATCHES_IN_POOL = 4
-STANDARD_INPUT = "-"
-# What names of recordings in a folder end with.
-SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64", ".sph")
-
-
-class Recording(NamedTuple):
-  """What is to be transcribed.
-
-  Attributes:
-    name: what the transcript and errors call it.
-    blocks: called with a sample rate, gives float32 [samples] after float32 [samples] at that rate.
-  """
-
-  name: str
-  blocks: Callable[[int], Iterable[np.ndarray]]
 
 
 class _Clip(NamedTuple):
@@ -116,7 +100,7 @@ class Transcriber:
       UserError: names the first that cannot be read.
     """
     texts = []
-    for result in self.transcribe_all(map(self._recording, sources)):
+    for result in self.transcribe_all(map(self._recording, _checked(sources))):
       if isinstance(result, UserError):
         raise result
       texts.append(result.text)
@@ -140,7 +124,7 @@ class Transcriber:
   def log_probs(self, sources: Sequence[str | np.ndarray]) -> list[np.ndarray]:
     """Compute the log-probabilities, float32 [steps, classes], of files or arrays, each uncut."""
     rate = self.model.sample_rate
-    clips = [np.concatenate(list(self._recording(source).blocks(rate))) for source in sources]
+    clips = [np.concatenate(list(self._recording(source).blocks(rate))) for source in _checked(sources)]
     results: list = [None] * len(clips)
     for batch in self._batches(range(len(clips)), lambda index: len(clips[index])):
       for index, log_probs in zip(batch, self.model.log_probs([clips[index] for index in batch]), strict=True):
@@ -175,6 +159,8 @@ class Transcriber:
           if held > BATCHES_IN_POOL * self._batch_seconds * rate:
             self._transcribe_clips(pool, advance)
             pool, held = [], 0
+            # What is done is handed out before a long recording is read to its end.
+            yield from self._take_done(waiting)
       except UserError as error:
         # A new one: the frames in which it was raised hold audio.
         progress.error = UserError(str(error))
@@ -227,9 +213,16 @@ class Transcriber:
   def _recording(self, source: str | np.ndarray, sample_rate: int | None = None) -> Recording:
     """Tell how a file or an array is read."""
     if isinstance(source, (str, os.PathLike)):
-      return Recording(_printable(os.fspath(source)), lambda rate: audio.stream_audio(source, rate))
-    given = sample_rate or self.model.sample_rate
+      return Recording(printable(os.fspath(source)), lambda rate: audio.stream_audio(source, rate))
+    given = self.model.sample_rate if sample_rate is None else sample_rate
     return Recording("array", lambda rate: [audio.convert_samples(source, given, rate)])
+
+
+def _checked(sources: Sequence[str | np.ndarray]) -> Sequence[str | np.ndarray]:
+  """Refuse one recording where several are due: a path would be taken for a list of letters."""
+  if isinstance(sources, (str, bytes, os.PathLike)):
+    raise UserError(f"{os.fspath(sources)!r} is one recording and no list; put it into [] or call transcribe")
+  return sources
 
 
 def load_model(
@@ -278,59 +271,6 @@ def define_transcribe_flags() -> None:
   )
 
 
-def find_recordings(paths: Sequence[str], raw_rate: int | None = None) -> list[Recording | UserError]:
-  """List what the command's arguments stand for.
-
-  Args:
-    paths: files; folders, which are searched through; "-" for standard input.
-    raw_rate: samples a second of raw standard input; None if it is an audio file.
-
-  Returns:
-    The recordings in order, those of a folder by name; for a folder without any, what is wrong.
-  """
-  found: list[Recording | UserError] = []
-  for path in paths:
-    if path == STANDARD_INPUT:
-      found.append(_standard_input(raw_rate))
-    elif os.path.isdir(path):
-      inside = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
-      inside = sorted(each for each in inside if each.lower().endswith(SUFFIXES))
-      nothing = UserError(f"{path}: no recording is in this folder; their names end with {', '.join(SUFFIXES)}")
-      found += map(_file, inside) if inside else [nothing]
-    else:
-      found.append(_file(path))
-  return found
-
-
-def _file(path: str) -> Recording:
-  """Tell how a file is read."""
-  return Recording(path, lambda rate: audio.stream_audio(path, rate))
-
-
-def _standard_input(raw_rate: int | None) -> Recording:
-  """Tell how standard input is read."""
-
-  def blocks(rate: int) -> Iterator[np.ndarray]:
-    if sys.stdin is None:
-      raise UserError("standard input is closed; send audio to it, or name a file")
-    if raw_rate is not None:
-      yield from audio.stream_pcm(sys.stdin.buffer, raw_rate, rate)
-      return
-    # On disk: reading it takes going back and forth, and it may be long.
-    with tempfile.TemporaryFile() as copy:
-      shutil.copyfileobj(sys.stdin.buffer, copy)
-      copy.seek(0)
-      yield from audio.stream_audio(copy, rate)
-
-  return Recording("stdin", blocks)
-
-
-def _printable(text: str) -> str:
-  """Replace what is no text or would break a line, as names of files may have it."""
-  text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-  return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
-
-
 class _Output:
   """Writes transcripts where the flags say."""
 
@@ -339,40 +279,43 @@ class _Output:
     self._dir = output_dir
     self._is_joined = num_recordings > 1
     self._taken: set[str] = set()
-    # Whatever the terminal's own encoding: all forms are UTF-8.
-    sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+    self._header = transcripts.header(output_format)
     if output_dir:
       files.check_writable(output_dir, "--output_dir")
-    elif self._is_joined and output_format not in transcripts.JOINABLE:
+      return
+    if self._is_joined and output_format not in transcripts.JOINABLE:
       raise UserError(f"--output_format={output_format} holds one recording a file; give --output_dir for several")
-    else:
-      self._print(transcripts.header(output_format))
+    if sys.stdout is None:
+      raise UserError("standard output is closed; give --output_dir")
+    # Whatever the terminal's own encoding: all forms are UTF-8.
+    sys.stdout.reconfigure(encoding="utf-8", newline="\n")
 
-  def write(self, transcript: Transcript) -> None:
-    """Write one transcript.
+  def write(self, transcript: Transcript, path: str) -> None:
+    """Write one transcript, to `path` where there is an output_dir.
 
     Raises:
-      UserError: its file cannot be written.
+      UserError: it cannot be written.
     """
-    transcript = dataclasses.replace(transcript, name=_printable(transcript.name))
+    transcript = dataclasses.replace(transcript, name=printable(transcript.name))
     if self._dir:
-      path = self._path(transcript.name)
       try:
         files.write_atomically(path, transcripts.render(transcript, self._format))
       except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --output_dir") from error
     else:
-      self._print(transcripts.body(transcript, self._format, self._is_joined))
+      # With the first transcript: where there is none, nothing is printed.
+      self._print(self._header + transcripts.body(transcript, self._format, self._is_joined))
+      self._header = ""
 
-  def _path(self, name: str) -> str:
-    """Choose the file of a recording, another one for each."""
-    stem = os.path.splitext(os.path.basename(name))[0]
+  def path(self, name: str) -> str:
+    """Choose the file of a recording, another one for each; to be asked in the order of the recordings, also for bad ones."""
+    stem = os.path.splitext(os.path.basename(printable(name)))[0]
     chosen, number = stem, 1
     while chosen in self._taken:
       number += 1
       chosen = f"{stem}-{number}"
     self._taken.add(chosen)
-    return os.path.join(self._dir, f"{chosen}.{self._format}")
+    return os.path.join(self._dir or "", f"{chosen}.{self._format}")
 
   def _print(self, text: str) -> None:
     try:
@@ -390,17 +333,28 @@ def _shown_progress(recordings: Sequence[Recording]) -> Iterator[tuple[Callable[
   if not sys.stderr.isatty():
     yield lambda seconds: None, lambda: None
     return
-  try:
-    total = sum(audio.audio_duration(each.name) for each in recordings)
-  except UserError:
-    total = None
-  with progress_bar("transcribing", total, unit=" s") as bar:
-    yield lambda seconds: bar.update(round(seconds, 1)), bar.clear
+  total = 0.0
+  for recording in recordings:
+    # What cannot be read is said when its turn comes.
+    with contextlib.suppress(UserError):
+      total += audio.audio_duration(recording.name)
+  with progress_bar("transcribing", round(total) or None, unit=" s") as bar:
+
+    def advance(seconds: float) -> None:
+      nonlocal done
+      done += seconds
+      bar.update(round(done) - bar.n)
+
+    done = 0.0
+    yield advance, bar.clear
 
 
 def main(argv: list[str]) -> int:
   """Transcribe what the command line names; return 1 if something could not be."""
   options = flags.FLAGS
+  for name in ("model", "output_dir"):
+    if options[name].value == "":
+      raise UserError(f"--{name} is empty; name a folder")
   found = find_recordings(argv[1:], options.raw_rate)
   output = _Output(options.output_format, options.output_dir, len(found))
   failed = [each for each in found if isinstance(each, UserError)]
@@ -411,18 +365,19 @@ def main(argv: list[str]) -> int:
     model = load_model(options.model, options.batch_seconds, options.longest_seconds)
     start = time.perf_counter()
     with _shown_progress(recordings) as (advance, clear):
-      for result in model.transcribe_all(recordings, advance):
+      for recording, result in zip(recordings, model.transcribe_all(recordings, advance), strict=True):
+        path = output.path(recording.name)
         if isinstance(result, UserError):
           failed.append(result)
           continue
         seconds += result.duration
         clear()
         try:
-          output.write(result)
+          output.write(result, path)
         except UserError as error:
           failed.append(error)
   for error in failed:
-    sys.stderr.write(f"error: {_printable(str(error))}\n")
+    sys.stderr.write(f"error: {printable(str(error))}\n")
   elapsed = time.perf_counter() - start
   sys.stderr.write(
     f"{len(found) - len(failed)} of {len(found)} recordings, {seconds:.1f} s of audio in {elapsed:.1f} s: "

@@ -53,8 +53,14 @@ def _spread(values: list[float], result: dict, name: str) -> str:
 
 def read_results(path: str) -> list[dict]:
   """Take the lines of JSON out of a file."""
-  with open(path, encoding="utf-8") as file:
-    return [json.loads(line) for line in file if line.startswith("{")]
+  try:
+    with open(path, encoding="utf-8") as file:
+      results = [json.loads(line) for line in file if line.startswith("{")]
+  except (OSError, ValueError) as error:
+    raise UserError(f"--results={path} cannot be read ({error}); give what benchmarks printed") from error
+  if not results:
+    raise UserError(f"--results={path} holds no results; give what benchmarks printed")
+  return results
 
 
 def replace_between_marks(document: str, text: str) -> None:

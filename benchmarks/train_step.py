@@ -184,6 +184,8 @@ def describe(options: flags.FlagValues) -> str:
   lengths = "lengths from half of that on" if options.ragged else "all of one length"
   given = [name for name in speech_flags.network_settings(options) if options[name].present and name not in SHAPES["A"]]
   sizes = f"{options.rnn_type} {options.rnn_hidden_layers} x {options.rnn_hidden_size}, batch {options.batch_size}"
+  if options.dtype != "fp32":
+    sizes += f", ours in {options.dtype}"
   return ", ".join([sizes, f"{options.frames} frames", lengths, *(options[name].serialize() for name in given)])
 
 
@@ -198,6 +200,10 @@ def show_profile(options: flags.FlagValues, batch: Batch) -> None:
 
 def show_memory(options: flags.FlagValues) -> None:
   """Print how much memory the first steps of ours and of the original's form take on top of what the program has."""
+  if options["peer"].present and options.peer != ["original_form"]:
+    raise UserError(
+      f"--peer={','.join(options.peer)} with --memory is not measured; give original_form or leave it out"
+    )
   peaks = {}
   for name in BUILDERS:
     # What a process has once taken from the system stays in its high-water mark: each form needs its own.

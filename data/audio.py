@@ -1,7 +1,10 @@
 """Reads audio of any kind as mono samples at the wanted rate, whole or in blocks."""
 
 import itertools
+import math
+import numbers
 import os
+import pathlib
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
@@ -13,6 +16,8 @@ from official_utils.misc.errors import UserError
 if TYPE_CHECKING:
   import soundfile
 
+# Above this, full scale being 1, samples are no audio, and the power of them no number in single precision.
+LARGEST_SAMPLE = 1e10
 # Full scale of 16-bit samples.
 FULL_SCALE = np.float32(32768)
 # What libsndfile calls the length of a FLAC stream whose encoder could not go back to write it down.
@@ -100,6 +105,8 @@ def stream_pcm(
   first = next(blocks, None)
   if first is None:
     raise UserError(f"{name}: there are no samples; send some")
+  if first[:2].tobytes() == pcm_samples(b"RIFF").tobytes():
+    raise UserError(f"{name}: is a WAV file and no raw samples; leave --raw_rate out")
   blocks = itertools.chain([first], blocks)
   yield from blocks if file_rate == sample_rate else _resample(blocks, file_rate, sample_rate)
 
@@ -108,7 +115,8 @@ def convert_samples(samples: np.ndarray, file_rate: int, sample_rate: int, name:
   """Bring samples in memory to the form of `read_audio`.
 
   Args:
-    samples: [samples] or [samples, channels]: floats with 1 as full scale, or signed integers with that of their type.
+    samples: [samples] or [samples, channels]: floats with 1 as full scale, or integers of 8 to 32 bits with that of
+      their type.
     file_rate: their samples a second.
     sample_rate: samples a second of the result.
     name: what errors call them.
@@ -116,12 +124,21 @@ def convert_samples(samples: np.ndarray, file_rate: int, sample_rate: int, name:
   Returns:
     float32 [samples].
   """
+  if not isinstance(file_rate, numbers.Real) or not 1 <= file_rate < math.inf:
+    raise UserError(f"{name}: {file_rate!r} is no sample rate; give samples a second, such as 16000")
   samples = np.asarray(samples)
-  is_known = np.issubdtype(samples.dtype, np.floating) or np.issubdtype(samples.dtype, np.signedinteger)
-  if samples.ndim not in (1, 2) or not is_known or not samples.size:
-    raise UserError(f"{name}: {samples.dtype} of shape {list(samples.shape)} are no samples; give [samples] of floats")
-  scale = -float(np.iinfo(samples.dtype).min) if np.issubdtype(samples.dtype, np.signedinteger) else 1.0
-  mono = _mono((samples / np.float32(scale)).astype(np.float32).reshape(len(samples), -1), name)
+  # Integers of 64 bits are what other numbers become by accident: nobody means their full scale.
+  is_integer = samples.dtype in (np.int8, np.int16, np.int32)
+  is_known = np.issubdtype(samples.dtype, np.floating) or is_integer
+  if not is_known or samples.ndim not in (1, 2) or not samples.size or samples.shape[-1] > len(samples):
+    raise UserError(
+      f"{name}: {samples.dtype} of shape {list(samples.shape)} are no samples; give floats, or integers of 8 to 32 bits, "
+      "as [samples] or [samples, channels]"
+    )
+  scale = -float(np.iinfo(samples.dtype).min) if is_integer else 1.0
+  # What is too large becomes infinite, and is refused as such.
+  with np.errstate(over="ignore"):
+    mono = _mono((samples / np.float32(scale)).astype(np.float32).reshape(len(samples), -1), name)
   return mono if file_rate == sample_rate else np.concatenate(list(_resample(iter([mono]), file_rate, sample_rate)))
 
 
@@ -132,7 +149,7 @@ def _mono_blocks(source: str | BinaryIO, block_seconds: float | None, name: str)
   try:
     # As bytes: a name need not be text.
     file = soundfile.SoundFile(source if hasattr(source, "read") else os.fsencode(source))
-  except (soundfile.SoundFileError, TypeError) as error:  # A TypeError is what a name ending in .raw gives.
+  except (soundfile.SoundFileError, TypeError, ValueError) as error:  # What names ending in .raw, and with \0, give.
     raise _unreadable(source, name, error) from error
   with file:
     # Otherwise soundfile seeks to where it is after every read, which garbles MP3 and fails on FLAC out of a pipe.
@@ -168,10 +185,10 @@ def _read_mono(file: "soundfile.SoundFile", frames: int, name: str) -> np.ndarra
 
 def _mono(channels: np.ndarray, name: str) -> np.ndarray:
   """Mix float32 [samples, channels] down to [samples]."""
-  samples = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
-  if not np.isfinite(samples).all():
-    raise UserError(f"{name}: the audio holds NaN or infinite samples; convert the file anew")
-  return samples
+  # NaN fails every comparison.
+  if channels.size and not (channels.min() >= -LARGEST_SAMPLE and channels.max() <= LARGEST_SAMPLE):
+    raise UserError(f"{name}: the audio holds NaN, infinite or absurdly large samples; convert the file anew")
+  return channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
 
 
 def _check_complete(file: "soundfile.SoundFile", count: int, name: str) -> None:
@@ -212,8 +229,9 @@ def _unreadable(source: str | BinaryIO, name: str, error: Exception) -> UserErro
   try:
     if _is_empty(source):
       return UserError(f"{name}: the audio file is empty (0 bytes); restore it or leave it out")
-  except OSError as reason:
-    return UserError(f"{name}: cannot read the audio file ({reason.strerror}); mend the path or leave it out")
+  except (OSError, ValueError) as reason:
+    reason = getattr(reason, "strerror", reason)
+    return UserError(f"{name}: cannot read the audio file ({reason}); mend the path or leave it out")
   return UserError(
     f"{name}: cannot be read as audio ({_reason(error)}); restore the file, or convert it to WAV or FLAC"
   )
@@ -223,6 +241,9 @@ def _is_empty(source: str | BinaryIO) -> bool:
   """Tell whether there is not a single byte."""
   if hasattr(source, "read"):
     return source.seek(0, os.SEEK_END) == 0
+  # A pipe would keep us waiting.
+  if pathlib.Path(source).is_fifo():
+    return False
   with open(source, "rb") as file:
     return not file.read(1)
 

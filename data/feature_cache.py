@@ -230,8 +230,11 @@ def _read(place: _Place, num_bins: int) -> np.ndarray | None:
   try:
     # Not mapped into memory: that is slower, and keeps a descriptor for each utterance until its batch is complete.
     with open(place.file, "rb", buffering=0) as file:
+      size = place.frames * num_bins * STORED.itemsize
+      if place.offset + size > os.fstat(file.fileno()).st_size:
+        return None
       file.seek(place.offset)
-      content = file.read(place.frames * num_bins * STORED.itemsize)
+      content = file.read(size)
   except OSError:
     return None
   if zlib.crc32(content) != place.checksum:

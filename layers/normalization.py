@@ -73,7 +73,7 @@ def batch_norm(
 
 def _count_frames(inputs, mask):
   """Count what each channel's statistics are taken over."""
-  size = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], inputs.dtype)
+  size = tf.cast(tf.size(inputs, tf.int64) // tf.shape(inputs, tf.int64)[-1], inputs.dtype)
   # The mask has fewer entries than the inputs have frames: each stands for a whole row of bins.
   return size if mask is None else tf.reduce_sum(mask) * size / tf.cast(tf.size(mask), inputs.dtype)
 

@@ -8,8 +8,12 @@ import importlib
 import os
 import sys
 import tempfile
+import threading
 import types
 from collections.abc import Iterator
+
+# Held while descriptor 2 is turned away, and while TensorFlow is half imported.
+_LOCK = threading.RLock()
 
 
 class LazyModule(types.ModuleType):
@@ -31,9 +35,9 @@ def held_back_logs(unless: type[Exception] | tuple = ()) -> Iterator[None]:
   Args:
     unless: exceptions that say all that is to be said.
   """
-  sys.stderr.flush()
-  saved = os.dup(2)
-  with tempfile.TemporaryFile() as held_back:
+  with _LOCK, tempfile.TemporaryFile() as held_back:
+    sys.stderr.flush()
+    saved = os.dup(2)
     os.dup2(held_back.fileno(), 2)
     try:
       yield
@@ -57,8 +61,12 @@ def import_quietly(name: str) -> types.ModuleType:
   Returns:
     The module. If the import fails, what was held back is shown before the exception travels on.
   """
-  if name in sys.modules:
-    return sys.modules[name]
+  with _LOCK:
+    return sys.modules[name] if name in sys.modules else _import(name)
+
+
+def _import(name: str) -> types.ModuleType:
+  """Import a module for the first time."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   # Looking for GPUs makes TensorFlow's eager side take all of their memory before a session asks for any.
   os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")

@@ -287,6 +287,15 @@ def test_a_child_that_ends_is_reported():
     child.Child(["/nonexistent/python"])
 
 
+def test_a_table_of_nothing_is_refused(tmp_path):
+  (tmp_path / "empty").write_text("no results\n")
+  (tmp_path / "document.md").write_text(f"{table.BEGIN}\nold\n{table.END}\n")
+  for name, message in (("empty", "holds no results"), ("nowhere", "cannot be read")):
+    done = start(tmp_path, "table.py", f"--results={name}", "--document=document.md")
+    assert (done.returncode, message in done.stderr) == (1, True), done.stderr
+  assert "old" in (tmp_path / "document.md").read_text()
+
+
 def test_the_table_goes_between_the_marks(tmp_path):
   document, results = tmp_path / "performance.md", tmp_path / "results"
   document.write_text(f"Before\n{table.BEGIN}\nold\n{table.END}\nAfter\n", encoding="utf-8")

@@ -29,6 +29,15 @@ def test_the_inputs_own_failure_comes_out(chosen):
     raise tf.compat.v1.train.NanLossDuringTrainingError
 
 
+@pytest.mark.parametrize(
+  ("message", "remedy"),
+  [("model/graph.pbtxt; No space left on device", "make room"), ("OOM when allocating tensor", "lower --batch_size")],
+)
+def test_what_runs_out_is_said(message, remedy, chosen):
+  with pytest.raises(UserError, match=remedy), calls.one_graph(chosen):
+    raise tf.errors.ResourceExhaustedError(None, None, message)
+
+
 def test_the_graph_is_let_go(chosen):
   with calls.one_graph(chosen), tf.Graph().as_default() as graph:
     tf.custom_gradient(lambda value: (value, lambda gradient: gradient))(tf.constant(1.0))

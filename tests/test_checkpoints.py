@@ -34,7 +34,7 @@ def test_prepare_writes_what_a_reader_needs(tmp_path):
   assert json.loads((path / checkpoints.FLAGS_FILE).read_text()) == {"seed": 3}
   assert json.loads((path / checkpoints.SETTINGS_FILE).read_text()) == SETTINGS
   assert (path / checkpoints.VOCABULARY_FILE).read_text() == " \na\nb\nc\n-\n"
-  assert set(checkpoints.MARKER_FILES) == set(os.listdir(path))
+  assert {*checkpoints.MARKER_FILES, checkpoints.LOCK_FILE} == set(os.listdir(path))
 
 
 @pytest.mark.parametrize("name", list(SETTINGS))
@@ -88,6 +88,19 @@ def test_a_checkpoint_that_is_gone_is_an_error_and_no_new_beginning(tmp_path):
   (tmp_path / "model.ckpt-7.index").unlink()
   with pytest.raises(UserError, match="model.ckpt-7 is damaged or gone.*older one"):
     model_dir.global_step()
+
+
+@pytest.mark.parametrize("content", [None, "", "garbage"])
+def test_checkpoints_of_which_none_is_named_are_no_new_beginning(content, tmp_path):
+  save_global_step(tmp_path, 7)
+  (tmp_path / "checkpoint").unlink()
+  if content is not None:
+    (tmp_path / "checkpoint").write_text(content)
+  with pytest.raises(UserError, match=r"checkpoint, which names .* missing or damaged.*path: \"model.ckpt-7\""):
+    prepare(tmp_path)
+  # The remedy that is named.
+  (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-7"')
+  assert checkpoints.ModelDir(str(tmp_path)).global_step() == 7
 
 
 def test_a_file_is_no_model_dir(tmp_path):

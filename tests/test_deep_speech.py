@@ -323,6 +323,38 @@ def test_a_damaged_checkpoint_is_said(mode, suffix, tones_dir, tones_model, tmp_
   assert "\n" not in str(caught.value)
 
 
+def test_training_says_what_evaluation_does_not_read(tones_dir, tones_model, tmp_path):
+  model_dir = str(tmp_path / "model")
+  shutil.copytree(tones_model, model_dir)
+  data_file = tmp_path / "model" / "model.ckpt-9.data-00000-of-00001"
+  content = bytearray(data_file.read_bytes())
+  reader = tf.train.load_checkpoint(f"{model_dir}/model.ckpt-9")
+  name = next(name for name in reader.get_variable_to_shape_map() if name.endswith("dense/kernel/Adam"))
+  start = content.index(reader.get_tensor(name).tobytes())
+  content[start] ^= 1
+  data_file.write_bytes(content)
+  options = runs.arguments(tones_dir, model_dir, "--train_epochs=9")
+  with pytest.raises(UserError, match="model.ckpt-9 is damaged"):
+    deep_speech.run_deep_speech(runs.parse(*options))
+
+
+@pytest.mark.parametrize("option", ["--rnn_kernel=cudnn", "--export_dir=/proc/nowhere"])
+def test_what_is_refused_cleans_nothing(option, tones_dir, tones_model, tmp_path):
+  model_dir = str(tmp_path / "model")
+  shutil.copytree(tones_model, model_dir)
+  there = sorted(os.listdir(model_dir))
+  with pytest.raises(UserError, match=option.split("=")[0]):
+    deep_speech.run_deep_speech(runs.parse(*runs.arguments(tones_dir, model_dir, "--clean", option)))
+  assert sorted(os.listdir(model_dir)) == there
+
+
+def test_all_manifests_are_checked_before_the_first_is_scored(tones_dir, tones_model, capsys):
+  options = ["--mode=evaluate", f"--model_dir={tones_model}", "--num_gpus=0"]
+  with pytest.raises(UserError, match="nowhere.tsv"):
+    deep_speech.evaluate_checkpoint(runs.parse(*options, f"--eval_data_dir={tones_dir}/dev.tsv,nowhere.tsv"))
+  assert capsys.readouterr().out == ""
+
+
 def test_half_precision_with_a_loss_scale_is_evaluated_and_exported(tones_dir, tmp_path):
   model_dir = str(tmp_path / "model")
   options = runs.arguments(tones_dir, model_dir, "--dtype=fp16", "--loss_scale=dynamic", "--keep_exports=0")

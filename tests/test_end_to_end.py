@@ -260,3 +260,22 @@ def test_help_answers_without_tensorflow(tmp_path):
   )
   done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
+
+
+def test_a_second_run_in_the_same_place_is_refused(tones_dir, tmp_path):
+  options = [*runs.arguments(tones_dir, "model", "--train_epochs=1000")]
+  command = [sys.executable, os.path.join(runs.ROOT, "deep_speech.py"), *options]
+  first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+  try:
+    for line in first.stdout:
+      if line.startswith("epoch 1/"):
+        break
+    for more in ([], ["--clean"]):
+      second = runs.start(tmp_path, *options, *more)
+      assert second.returncode == 1
+      assert second.stderr.startswith("error: model: another process is training there"), second.stderr
+    assert first.poll() is None
+  finally:
+    first.kill()
+    first.communicate()
+  assert runs.start(tmp_path, *options, "--train_epochs=1").returncode == 0

@@ -268,6 +268,18 @@ def test_damaged_features_are_computed_anew(damage, tmp_path):
   assert check(open_cache(tmp_path / "cache"), paths) == 10
 
 
+@pytest.mark.parametrize(("field", "value"), [("frames", 2**32 - 1), ("offset", 2**63), ("offset", 2**64 - 1)])
+def test_a_damaged_record_is_computed_anew(field, value, tmp_path):
+  paths = audio_files(tmp_path / "audio", 3)
+  check(open_cache(tmp_path / "cache"), paths)
+  (index,) = files(tmp_path / "cache", "index")
+  records = np.fromfile(index, RECORD)
+  records[field][1] = value
+  records.tofile(index)
+  assert check(open_cache(tmp_path / "cache"), paths) == 2
+  assert check(open_cache(tmp_path / "cache"), paths) == 3
+
+
 def test_a_full_disk_is_said_once_and_training_goes_on(tmp_path, caplog):
   paths = audio_files(tmp_path / "audio", 60)
   cache = open_cache(tmp_path / "cache")

@@ -53,3 +53,18 @@ def test_a_name_without_a_folder_is_in_the_current_one(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   files.write_atomically("file.txt", "here")
   assert (tmp_path / "file.txt").read_text() == "here"
+
+
+def test_a_name_may_be_as_long_as_the_file_system_lets_it(tmp_path):
+  path = tmp_path / ("n" * os.pathconf(tmp_path, "PC_NAME_MAX"))
+  files.write_atomically(str(path), "text")
+  assert path.read_text() == "text"
+
+
+def test_what_lies_within_a_folder(tmp_path):
+  folder = str(tmp_path / "model")
+  assert files.is_within(folder, folder)
+  assert files.is_within(f"{folder}/export/best", folder)
+  assert files.is_within(f"{folder}/../model/export", folder)
+  assert not files.is_within(f"{folder}s/export", folder)
+  assert not files.is_within(str(tmp_path), folder)

@@ -51,3 +51,21 @@ def test_what_an_import_writes_is_shown_only_if_it_fails(tmp_path, monkeypatch, 
   # Descriptor 2 is back in place.
   print("after", file=sys.stderr, flush=True)
   assert capfd.readouterr().err == "after\n"
+
+
+def test_threads_may_be_the_first_to_use_it():
+  result = _run(
+    "import threading\n"
+    "from official_utils.lazy import tf\n"
+    "errors = []\n"
+    "def use():\n"
+    "  try:\n"
+    "    tf.train.latest_checkpoint\n"
+    "  except AttributeError as error:\n"
+    "    errors.append(error)\n"
+    "threads = [threading.Thread(target=use) for _ in range(8)]\n"
+    "for thread in threads: thread.start()\n"
+    "for thread in threads: thread.join()\n"
+    "assert not errors, errors\n"
+  )
+  assert (result.returncode, result.stderr) == (0, "")

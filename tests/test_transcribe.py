@@ -81,10 +81,48 @@ def test_log_probs_are_those_of_the_model(model, paths):
     np.testing.assert_allclose(log_probs, alone, atol=1e-4)
 
 
-@pytest.mark.parametrize("samples", [np.zeros(0), np.array([1.0, np.nan]), np.array("text"), np.zeros([2, 2, 2])])
+@pytest.mark.parametrize(
+  "samples",
+  [
+    np.zeros(0),
+    np.array([1.0, np.nan]),
+    np.array([1e30, 0.0]),
+    np.array([1e300, 0.0]),
+    np.array("text"),
+    np.zeros([2, 2, 2]),
+    np.zeros([2, 1000]),
+    [100, 200, 300],
+  ],
+)
 def test_arrays_that_are_no_samples(samples, model):
   with pytest.raises(UserError, match="^array: "):
     model.transcribe(samples)
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf"), "8000"])
+def test_rates_that_are_none(rate, model):
+  with pytest.raises(UserError, match="is no sample rate"):
+    model.transcribe(np.zeros(RATE), rate)
+
+
+def test_one_recording_is_no_list(model, paths):
+  for method in (model, model.log_probs):
+    with pytest.raises(UserError, match=r"one recording and no list; put it into \[\]"):
+      method(paths[0])
+
+
+def test_what_is_done_comes_out_before_a_long_recording_is_read(model, paths, texts):
+  num_read = 0
+
+  def endless(rate):
+    nonlocal num_read
+    while True:
+      num_read += 1
+      yield np.random.default_rng(num_read).normal(size=10 * rate).astype(np.float32)
+
+  results = model.transcribe_all([model._recording(paths[0]), transcribe.Recording("endless", endless)])
+  assert next(results).text == texts[0]
+  assert num_read < 200
 
 
 def test_several_threads_at_once(model, paths, texts):
@@ -212,6 +250,9 @@ def test_bad_recordings_are_named_and_the_others_transcribed(paths, texts, tones
     (["--output_dir=file/out", "a.wav"], 1, "choose another --output_dir"),
     (["--output_format=doc", "a.wav"], 2, "--output_format"),
     ([], 2, "give FILE..."),
+    (["-dash.wav"], 2, "written ./-"),
+    (["--model=", "a.wav"], 1, "--model is empty"),
+    (["--output_dir=", "a.wav"], 1, "--output_dir is empty"),
     (["--longest_seconds=0", "a.wav"], 2, "--longest_seconds"),
   ],
 )
@@ -260,6 +301,36 @@ def test_odd_names_and_files_that_cannot_be_written(paths, texts, tones_model, t
   assert done.returncode == 1
   assert "error: out/a.txt: cannot be written" in done.stderr
   assert (tmp_path / "out" / "b.txt").read_text() == texts[0] + "\n"
+
+
+def test_closed_standard_output_and_error(paths, texts, tones_model, tmp_path):
+  program = os.path.join(runs.ROOT, "transcribe.py")
+
+  def run(*arguments):
+    line = " ".join([sys.executable, program, f"--model={tones_model}", paths[0], *arguments])
+    return subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True)
+
+  done = run(">&-")
+  assert (done.returncode, done.stderr) == (1, "error: standard output is closed; give --output_dir\n")
+  assert run("--output_dir=out", ">&-").returncode == 0
+  assert [path.read_text() for path in (tmp_path / "out").iterdir()] == [texts[0] + "\n"]
+  done = run("2>&-")
+  assert (done.returncode, done.stdout) == (0, texts[0] + "\n")
+
+
+def test_files_are_numbered_whether_or_not_others_can_be_read(paths, tones_model, tmp_path):
+  for name in ("1", "2"):
+    (tmp_path / name).mkdir()
+  (tmp_path / "1" / "same.wav").write_text("no audio")
+  shutil.copy(paths[0], tmp_path / "2" / "same.wav")
+  done = command(f"--model={tones_model}", "--output_dir=out", "1", "2", cwd=tmp_path)
+  assert done.returncode == 1
+  assert os.listdir(tmp_path / "out") == ["same-2.txt"]
+
+
+def test_nothing_is_printed_where_nothing_was_heard(tones_model, tmp_path):
+  done = command(f"--model={tones_model}", "--output_format=vtt", "nowhere.wav", cwd=tmp_path)
+  assert (done.returncode, done.stdout) == (1, "")
 
 
 def test_standard_input_that_is_none(tones_model):

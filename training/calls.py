@@ -1,6 +1,7 @@
 """What every call of the Estimator's train and predict needs around it."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from data import dataset as speech_dataset
@@ -16,15 +17,30 @@ def one_graph(chosen: speech_dataset.DeepSpeechDataset) -> Iterator[None]:
   Args:
     chosen: the set that the call reads.
   """
+  log = tf.get_logger()
+  log.addFilter(_is_news)
   try:
     with tf_estimator.released_graphs():
       yield
-  except tf.errors.OpError:
-    if chosen.failure is None:
-      raise
-    raise chosen.failure from None
+  except tf.errors.OpError as error:
+    if chosen.failure:
+      raise chosen.failure from None
+    if "No space left" in error.message:
+      raise UserError("the disk of --model_dir is full; make room and start again, it goes on from there") from error
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+      raise UserError("memory does not suffice; lower --batch_size, --batch_seconds or --rnn_hidden_size") from error
+    raise
   except tf.compat.v1.train.NanLossDuringTrainingError:
-    raise UserError("the loss became NaN; lower --learning_rate and start again.") from None
+    raise UserError(
+      "the loss became NaN; lower --learning_rate, and --loss_scale if it is a number, and start again"
+    ) from None
+  finally:
+    log.removeFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+  """Tell whether a line of TensorFlow's says what we do not."""
+  return "diverged with loss = NaN" not in record.getMessage()
 
 
 def bind_input_fn(

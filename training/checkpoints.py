@@ -1,5 +1,7 @@
 """What a model_dir holds beside TensorFlow's checkpoints, and the epochs that a checkpoint has seen."""
 
+import errno
+import fcntl
 import itertools
 import json
 import os
@@ -7,7 +9,18 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from inference import SETTINGS_FILE, VOCABULARY_FILE
+from absl import flags, logging
+
+import speech_flags
+from data import featurizer
+from inference import (
+  SETTINGS_FILE,
+  VOCABULARY_FILE,
+  damaged_checkpoint,
+  newest_checkpoint,
+  read_settings,
+  variable_shapes,
+)
 from official_utils.lazy import tf
 from official_utils.misc import files
 from official_utils.misc.errors import UserError
@@ -15,6 +28,8 @@ from official_utils.misc.errors import UserError
 FLAGS_FILE = "flags.json"
 PROGRESS_FILE = "progress.json"
 EVAL_FILE = "eval.jsonl"
+# Locked by the process that trains there.
+LOCK_FILE = ".lock"
 # A folder with all of these is a model_dir of ours.
 MARKER_FILES = (FLAGS_FILE, SETTINGS_FILE, VOCABULARY_FILE)
 _OPTIMIZER_STATE = re.compile(r"/Adam(_1)?$|^beta[12]_power$|^global_step$")
@@ -55,12 +70,27 @@ class ModelDir:
       make_shapes: gives the network's variables and their shapes; called only where there is a checkpoint.
     """
     files.check_writable(self.path, "--model_dir")
-    if self._checkpoint():
+    self.lock()
+    if newest_checkpoint(self.path):
       # Training needs all that is there.
       self.check(settings, vocabulary, make_shapes())
     self._write_json(SETTINGS_FILE, settings)
     files.write_atomically(self._file(VOCABULARY_FILE), "".join(f"{label}\n" for label in vocabulary))
     self._write_json(FLAGS_FILE, flags)
+
+  def lock(self) -> None:
+    """Keep other processes from training here until this one ends, and refuse the folder where one does."""
+    # Open as long as this object lives, and the lock of the process: nobody has to give it back.
+    self._lock = open(self._file(LOCK_FILE), "a+", encoding="utf-8")  # noqa: SIM115
+    try:
+      fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      if error.errno not in (errno.EACCES, errno.EAGAIN):
+        logging.warning("%s: cannot be locked (%s); start no second run there", self.path, error.strerror)
+        return
+      raise UserError(
+        f"{self.path}: another process is training there; wait for its end, or give another --model_dir"
+      ) from error
 
   def check(
     self,
@@ -77,19 +107,20 @@ class ModelDir:
       shapes: the network's variables and their shapes.
       checkpoint: the one to compare those with, which is not to be trained; None for the newest.
     """
-    self._check_settings(settings)
-    self._check_vocabulary(vocabulary)
+    remedy = "another --model_dir, or --clean to start anew" if checkpoint is None else "or leave the flag out"
+    self._check_settings(settings, remedy)
+    self._check_vocabulary(vocabulary, remedy)
     self._check_shapes(shapes, checkpoint)
 
   def global_step(self, checkpoint: str | None = None) -> int:
     """Read a checkpoint's global step, by default the newest one's, 0 where there is none."""
-    checkpoint = checkpoint or self._checkpoint()
+    checkpoint = checkpoint or newest_checkpoint(self.path)
     if not checkpoint:
       return 0
     try:
       return int(tf.train.load_variable(checkpoint, "global_step"))
     except (tf.errors.OpError, ValueError, IndexError) as error:
-      raise self.damaged_checkpoint(checkpoint) from error
+      raise damaged_checkpoint(checkpoint) from error
 
   def completed_epochs(self, steps_per_epoch: int) -> int:
     """Count the epochs that the newest checkpoint has seen to their end.
@@ -154,21 +185,6 @@ class ModelDir:
   def _file(self, name: str) -> str:
     return os.path.join(self.path, name)
 
-  def _checkpoint(self) -> str | None:
-    """Find the newest checkpoint; one that is named but gone is an error, for its epochs would be forgotten."""
-    state = tf.train.get_checkpoint_state(self.path)
-    if not state or not state.model_checkpoint_path:
-      return None
-    if not tf.io.gfile.exists(f"{state.model_checkpoint_path}.index"):
-      raise self.damaged_checkpoint(state.model_checkpoint_path)
-    return state.model_checkpoint_path
-
-  def damaged_checkpoint(self, checkpoint: str) -> UserError:
-    """Say what to do about a checkpoint that cannot be read."""
-    return UserError(
-      f"the checkpoint {checkpoint} is damaged or gone; restore it, or name an older one in {self._file('checkpoint')}."
-    )
-
   def _epoch_ends(self) -> list[int] | None:
     progress = self._read_json(PROGRESS_FILE)
     if progress is None:
@@ -194,15 +210,15 @@ class ModelDir:
   def _write_json(self, name: str, content: Any) -> None:
     files.write_atomically(self._file(name), json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
-  def _check_settings(self, settings: Mapping[str, Any]) -> None:
+  def _check_settings(self, settings: Mapping[str, Any], remedy: str) -> None:
     for name, there in (self._read_json(SETTINGS_FILE) or {}).items():
       if name in settings and settings[name] != there:
         raise UserError(
           f"{self.path} was trained with --{name}={there} and now --{name}={settings[name]} is asked for; "
-          f"use --{name}={there}, another --model_dir, or --clean to start anew."
+          f"use --{name}={there}, {remedy}."
         )
 
-  def _check_vocabulary(self, vocabulary: Sequence[str]) -> None:
+  def _check_vocabulary(self, vocabulary: Sequence[str], remedy: str) -> None:
     if not os.path.exists(self._file(VOCABULARY_FILE)):
       return
     with open(self._file(VOCABULARY_FILE), encoding="utf-8", errors="replace", newline="\n") as file:
@@ -210,17 +226,17 @@ class ModelDir:
     if there != list(vocabulary):
       raise UserError(
         f"{self.path} was trained with the vocabulary {''.join(there)!r} and now {''.join(vocabulary)!r} is asked for; "
-        f"use --vocabulary_file={self._file(VOCABULARY_FILE)}, another --model_dir, or --clean to start anew."
+        f"use --vocabulary_file={self._file(VOCABULARY_FILE)}, {remedy}."
       )
 
   def _check_shapes(self, wanted: Mapping[str, Sequence[int]], checkpoint: str | None) -> None:
     """Compare the checkpoint's variables with the network's: the original's come without settings."""
     ignored = _OPTIMIZER_STATE if checkpoint is None else _TRAINING_STATE
-    checkpoint = checkpoint or self._checkpoint()
+    checkpoint = checkpoint or newest_checkpoint(self.path)
     try:
       listed = tf.train.list_variables(checkpoint)
     except (tf.errors.OpError, ValueError, IndexError) as error:
-      raise self.damaged_checkpoint(checkpoint) from error
+      raise damaged_checkpoint(checkpoint) from error
     there = {name: shape for name, shape in listed if not ignored.search(name)}
     for name in sorted(there.keys() | wanted.keys()):
       found, asked = there.get(name, "absent"), list(wanted[name]) if name in wanted else "absent"
@@ -230,3 +246,26 @@ class ModelDir:
           "flags, --is_bidirectional, --use_bias, --conv_layout, --loss_scale and --vocabulary_file to what it was trained "
           "with."
         )
+
+
+def find_checkpoint(flags_obj: flags.FlagValues) -> tuple[str, Sequence[str]]:
+  """Find the checkpoint that is asked for and take over the settings that lie beside it.
+
+  Returns:
+    The checkpoint's prefix and its labels.
+  """
+  speech_flags.check_flags(flags_obj)
+  checkpoint = (flags_obj.checkpoint or "").removesuffix(".index") or newest_checkpoint(flags_obj.model_dir)
+  if not checkpoint or not tf.io.gfile.exists(f"{checkpoint}.index"):
+    raise UserError(f"{checkpoint or flags_obj.model_dir}: no checkpoint is there; give --model_dir or --checkpoint")
+  folder = flags_obj["model_dir"].value = os.path.dirname(os.path.abspath(checkpoint))
+  if os.path.exists(os.path.join(folder, SETTINGS_FILE)):
+    settings, _ = read_settings(folder)
+    speech_flags.adopt_settings(flags_obj, settings)
+    if not flags_obj["vocabulary_file"].present:
+      flags_obj["vocabulary_file"].value = os.path.join(folder, VOCABULARY_FILE)
+  labels = featurizer.TextFeaturizer(flags_obj.vocabulary_file).speech_labels
+  settings = speech_flags.model_settings(flags_obj)
+  shapes = variable_shapes(settings, len(labels))
+  ModelDir(folder).check(settings, labels, shapes, checkpoint)
+  return checkpoint, labels

@@ -1,7 +1,5 @@
 """Threads, devices working together, number formats."""
 
-import math
-
 from absl import flags
 
 from official_utils.flags._conventions import definer
@@ -36,7 +34,8 @@ def get_loss_scale(flags_obj: flags.FlagValues) -> float | str:
     scale = float(value)
   except ValueError:
     scale = 0.0
-  if not 0 < scale < math.inf:
+  # Single precision holds no more.
+  if not 0 < scale < 2.0**127:
     raise UserError(f"--loss_scale={value} is no factor; give a number above 0, such as 128, or {DYNAMIC}")
   return scale
 

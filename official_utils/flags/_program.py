@@ -1,5 +1,6 @@
 """Runs a program with flags: its help, its errors in one line, its exit code."""
 
+import errno
 import inspect
 import logging as python_logging
 import os
@@ -64,7 +65,15 @@ def run(main: Callable[[list[str]], int | None], description: str, arguments: st
       # Whoever read the output has gone, as `head` does; Python would complain when it flushes at the end.
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       return _FAILED
+    except OSError as error:
+      if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise
+      return _complain(f"{error.filename or 'the output'}: {error.strerror}; make room and start again", _FAILED)
 
+  if sys.stderr is None:
+    # It was closed: what is opened next must not come to stand in its place.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sys.stderr = os.fdopen(2, "w", closefd=False)
   app.run(guarded_main, flags_parser=parse)
 
 
@@ -97,7 +106,8 @@ def _parse_or_exit(argv: list[str], description: str, arguments: str) -> list[st
     flags.FLAGS.set_gnu_getopt(bool(arguments))
     rest = flags.FLAGS(argv)
   except (flags.Error, ValueError) as error:  # A ValueError is what --noclean=1 gives.
-    sys.exit(_complain(_explain(error), _WRONG_USAGE))
+    hint = "; a name that begins with - is written ./-" if arguments and "Unknown" in str(error) else ""
+    sys.exit(_complain(_explain(error) + hint, _WRONG_USAGE))
   if arguments and len(rest) == 1:
     sys.exit(_complain(f"there is nothing to do; give {arguments} (see --help)", _WRONG_USAGE))
   if len(rest) > 1 and not arguments:

@@ -8,6 +8,9 @@ from typing import IO
 
 from official_utils.misc.errors import UserError
 
+# Characters of a name that its temporary file takes over: a name may be as long as the file system lets it.
+_PREFIX = 40
+
 
 @contextlib.contextmanager
 def atomic_writer(path: str, mode: str = "w") -> Iterator[IO]:
@@ -23,7 +26,7 @@ def atomic_writer(path: str, mode: str = "w") -> Iterator[IO]:
   folder = os.path.dirname(os.path.abspath(path))
   os.makedirs(folder, exist_ok=True)
   text_options = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
-  descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.")
+  descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)[:_PREFIX]}.")
   try:
     with open(descriptor, mode, **text_options) as file:
       yield file
@@ -43,6 +46,12 @@ def write_atomically(path: str, text: str) -> None:
   """Replace the content of `path` by `text` in one step."""
   with atomic_writer(path) as file:
     file.write(text)
+
+
+def is_within(path: str, folder: str) -> bool:
+  """Tell whether a path is a folder or lies somewhere below it."""
+  path, folder = os.path.realpath(path), os.path.realpath(folder)
+  return os.path.commonpath([path, folder]) == folder
 
 
 def check_writable(folder: str, flag: str) -> None:
