@@ -52,7 +52,7 @@ class FeatureCache:
       num_bins: features a frame.
 
     Raises:
-      UserError: the folder cannot be written to.
+      UserError: the folder cannot be made or read.
     """
     described = json.dumps(
       {"format": FORMAT} | {name: float(value) for name, value in settings.items()}, sort_keys=True
@@ -64,16 +64,16 @@ class FeatureCache:
     self._writer: _Writer | None = None
     self._is_broken = False
     try:
-      os.makedirs(self._folder, exist_ok=True)
-      with tempfile.TemporaryFile(dir=self._folder):
-        pass
       if not os.path.exists(settings_file := os.path.join(self._folder, "settings.json")):
+        os.makedirs(self._folder, exist_ok=True)
         write_atomically(settings_file, f"{described}\n")
       self._index.refresh()
     except OSError as error:
       raise UserError(
         f"{folder}: cannot keep features there ({error.strerror}); choose another --feature_cache_dir"
       ) from error
+    # What somebody else has filled is of use to those who may only read it.
+    self._attempt(lambda: tempfile.TemporaryFile(dir=self._folder).close())
 
   def features(self, path: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
     """Return the features of an audio file.
@@ -143,6 +143,8 @@ class _Index:
     self._num_read: dict[str, int] = {}
     # (keys, records, the number of each record's pair of files), the oldest first.
     self._blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    # Pairs of files that others keep to themselves.
+    self._unreadable: set[str] = set()
     self._refreshed_at = -np.inf
 
   def find(self, identity: Identity) -> _Place | None:
@@ -181,8 +183,14 @@ class _Index:
       name, extension = os.path.splitext(file_name)
       if extension == ".index":
         start = self._num_read.get(name, 0) * RECORD.itemsize
-        # A record that is being written is left for the next time.
-        records = np.fromfile(os.path.join(self._folder, file_name), RECORD, offset=start)
+        try:
+          # A record that is being written is left for the next time.
+          records = np.fromfile(path := os.path.join(self._folder, file_name), RECORD, offset=start)
+        except OSError as error:
+          if name not in self._unreadable:
+            logging.warning("%s: cannot be read (%s); its features are computed again", path, error.strerror)
+          self._unreadable.add(name)
+          continue
         if len(records):
           self.add(name, records)
 

@@ -1,5 +1,6 @@
 """Tests the features kept on disk: equal to what is computed, whoever writes, whatever is killed, full or damaged."""
 
+import contextlib
 import glob
 import json
 import logging
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -322,6 +324,48 @@ def test_a_folder_that_cannot_be_is_named(kind, tmp_path):
   with pytest.raises(UserError, match=f"{folder}: cannot keep features there .*--feature_cache_dir") as caught:
     open_cache(folder)
   assert "\n" not in str(caught.value)
+
+
+@contextlib.contextmanager
+def only_reading(folder):
+  """Take away the right to write in a folder and below it, from root as well."""
+  kept = {path: os.stat(path).st_mode for path, _, _ in os.walk(folder)}
+  for path in kept:
+    os.chmod(path, 0o555)
+  if is_root := os.geteuid() == 0:
+    os.seteuid(65534)
+  try:
+    yield
+  finally:
+    if is_root:
+      os.seteuid(0)
+    for path, mode in kept.items():
+      os.chmod(path, mode)
+
+
+def test_a_filled_cache_serves_those_who_may_only_read_it(caplog):
+  # Not below tmp_path, which is closed to other users.
+  with tempfile.TemporaryDirectory() as folder:
+    paths = audio_files(os.path.join(folder, "audio"), 20)
+    check(open_cache(os.path.join(folder, "cache")), paths[:15])
+    with only_reading(folder), caplog.at_level(logging.WARNING):
+      assert check(open_cache(os.path.join(folder, "cache")), paths) == 15
+      assert caplog.text.count("cannot store more features (Permission denied)") == 1
+      with pytest.raises(UserError, match="cannot keep features there .Permission denied.*--feature_cache_dir"):
+        open_cache(os.path.join(folder, "new"))
+
+
+def test_an_index_that_cannot_be_read_is_said_once_and_the_others_serve(tmp_path, caplog, monkeypatch):
+  monkeypatch.setattr("data.feature_cache.PAUSE", 0.0)
+  paths = audio_files(tmp_path / "audio", 20)
+  check(open_cache(tmp_path / "cache"), paths[:10])
+  (index,) = files(tmp_path / "cache", "index")
+  os.mkdir(os.path.join(os.path.dirname(index), "other.index"))
+  with caplog.at_level(logging.WARNING):
+    cache = open_cache(tmp_path / "cache")
+    assert check(cache, paths) == 10
+    assert check(cache, paths) == 20
+  assert caplog.text.count("other.index: cannot be read (Is a directory); its features are computed again") == 1
 
 
 def test_files_stay_few_and_closed(tmp_path):
