@@ -187,6 +187,11 @@ def make_estimator(
   return tf_estimator.Estimator(model_fn=model_fn, model_dir=flags_obj.model_dir, config=config, params=params)
 
 
+def _restore_errors() -> tuple[type[Exception], ...]:
+  """List what TensorFlow raises where a session cannot restore a checkpoint."""
+  return tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError
+
+
 class _Run:
   """One run of the program: its data sets, its model_dir and its estimator."""
 
@@ -277,7 +282,7 @@ class _Run:
       with calls.one_graph(train_set):
         input_fn = calls.bind_input_fn(train_set, batches, num_replicas, options.num_parallel_calls)
         self._estimator.train(input_fn, [*hooks, follower, saver])
-    except (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError) as error:
+    except _restore_errors() as error:
       checkpoint = self._estimator.latest_checkpoint()
       if follower.steps or not checkpoint:
         raise
@@ -398,7 +403,7 @@ def evaluate_checkpoint(flags_obj: flags.FlagValues, devices: Sequence[str] | No
     estimator = make_estimator(flags_obj, labels, devices)
     try:
       results, texts = _score(flags_obj, estimator, chosen, max(chosen.seconds), 1, checkpoint)
-    except (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError) as error:
+    except _restore_errors() as error:
       raise inference.damaged_checkpoint(checkpoint) from error
     print(
       f"{path}: WER {results[evaluation.WER_KEY]:.4f}  CER {results[evaluation.CER_KEY]:.4f}  "

@@ -26,8 +26,7 @@ VOCABULARY_FILE = "vocabulary.txt"
 BEST, LAST = "best", "last"
 SIGNATURE = "serving_default"
 WAV_SIGNATURE = "wav_bytes"
-# What every SavedModel has, and how the name of a folder begins in which one is being written; one that was never finished
-# is removed after so many seconds.
+# What every SavedModel has; how folders are called while one is written there, and when unfinished ones go, in seconds.
 _MODEL_FILE = "saved_model.pb"
 _UNFINISHED = ".unfinished-"
 _SECONDS_TO_WRITE = 3600
@@ -189,7 +188,6 @@ def newest_checkpoint(folder: str) -> str | None:
     UserError: it is named and gone, or there are checkpoints and nothing says which is the newest; both would mean that
       what was learned is forgotten.
   """
-  names_it = os.path.join(folder, "checkpoint")
   try:
     state = tf.train.get_checkpoint_state(folder)
   except ValueError:  # An empty file.
@@ -202,8 +200,8 @@ def newest_checkpoint(folder: str) -> str | None:
   if found:
     name = os.path.basename(max(found, key=os.path.getmtime)).removesuffix(".index")
     raise UserError(
-      f"{names_it}, which names the newest checkpoint, is missing or damaged; restore it, or write into it "
-      f'model_checkpoint_path: "{name}"'
+      f"{os.path.join(folder, 'checkpoint')}, which names the newest checkpoint, is missing or damaged; restore it, "
+      f'or write into it model_checkpoint_path: "{name}"'
     )
   return None
 
@@ -212,6 +210,15 @@ def damaged_checkpoint(checkpoint: str) -> UserError:
   """Say what to do about a checkpoint that cannot be read."""
   names_it = os.path.join(os.path.dirname(checkpoint), "checkpoint")
   return UserError(f"the checkpoint {checkpoint} is damaged or gone; restore it, or name an older one in {names_it}.")
+
+
+@contextlib.contextmanager
+def reading_checkpoint(checkpoint: str) -> Iterator[None]:
+  """Raise damaged_checkpoint for what TensorFlow says where a checkpoint's files cannot be read."""
+  try:
+    yield
+  except (tf.errors.OpError, ValueError, IndexError) as error:
+    raise damaged_checkpoint(checkpoint) from error
 
 
 def load_checkpoint(checkpoint: str, settings: Mapping[str, Any], labels: Sequence[str]) -> SpeechModel:
@@ -346,19 +353,21 @@ def _restored(checkpoint: str, settings, labels) -> Iterator[tuple[Any, AudioToT
   """Build the graph and give a session with the checkpoint's weights in it."""
   with tf_estimator.released_graphs(), tf.Graph().as_default():
     tensors = build_graph(settings, labels)
+    _check_shapes(checkpoint)
     session = tf.compat.v1.Session()
     try:
-      _check_shapes(checkpoint)
-      tf.compat.v1.train.Saver().restore(session, checkpoint)
-    except (tf.errors.OpError, ValueError) as error:
+      with reading_checkpoint(checkpoint):
+        tf.compat.v1.train.Saver().restore(session, checkpoint)
+    except UserError:
       session.close()
-      raise damaged_checkpoint(checkpoint) from error
+      raise
     yield session, tensors
 
 
 def _check_shapes(checkpoint: str) -> None:
   """Compare the graph's variables with the checkpoint's: TensorFlow restores any shape without a word."""
-  there = dict(tf.train.list_variables(checkpoint))
+  with reading_checkpoint(checkpoint):
+    there = dict(tf.train.list_variables(checkpoint))
   for variable in tf.compat.v1.global_variables():
     name, shape = variable.op.name, variable.shape.as_list()
     if there.get(name) != shape:

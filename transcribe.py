@@ -338,6 +338,7 @@ def _shown_progress(recordings: Sequence[Recording]) -> Iterator[tuple[Callable[
     # What cannot be read is said when its turn comes.
     with contextlib.suppress(UserError):
       total += audio.audio_duration(recording.name)
+  done = 0.0
   with progress_bar("transcribing", round(total) or None, unit=" s") as bar:
 
     def advance(seconds: float) -> None:
@@ -345,7 +346,6 @@ def _shown_progress(recordings: Sequence[Recording]) -> Iterator[tuple[Callable[
       done += seconds
       bar.update(round(done) - bar.n)
 
-    done = 0.0
     yield advance, bar.clear
 
 

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import secrets
-import tempfile
 import threading
 import time
 import zlib
@@ -64,6 +63,7 @@ class FeatureCache:
     self._writer: _Writer | None = None
     self._is_broken = False
     try:
+      # What somebody else has filled is of use to those who may only read it.
       if not os.path.exists(settings_file := os.path.join(self._folder, "settings.json")):
         os.makedirs(self._folder, exist_ok=True)
         write_atomically(settings_file, f"{described}\n")
@@ -72,8 +72,6 @@ class FeatureCache:
       raise UserError(
         f"{folder}: cannot keep features there ({error.strerror}); choose another --feature_cache_dir"
       ) from error
-    # What somebody else has filled is of use to those who may only read it.
-    self._attempt(lambda: tempfile.TemporaryFile(dir=self._folder).close())
 
   def features(self, path: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
     """Return the features of an audio file.
@@ -183,9 +181,10 @@ class _Index:
       name, extension = os.path.splitext(file_name)
       if extension == ".index":
         start = self._num_read.get(name, 0) * RECORD.itemsize
+        path = os.path.join(self._folder, file_name)
         try:
           # A record that is being written is left for the next time.
-          records = np.fromfile(path := os.path.join(self._folder, file_name), RECORD, offset=start)
+          records = np.fromfile(path, RECORD, offset=start)
         except OSError as error:
           if name not in self._unreadable:
             logging.warning("%s: cannot be read (%s); its features are computed again", path, error.strerror)

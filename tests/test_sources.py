@@ -1,6 +1,7 @@
 """Tries what the arguments of a command line are taken for."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -76,8 +77,7 @@ def test_standard_input_that_is_something_else_or_too_much(raw_rate, limit, mess
   line = f'ulimit -f {limit}; exec {sys.executable} -c "{code}"'
   done = subprocess.run(["bash", "-c", line], cwd=runs.ROOT, input=b"RIFF" + bytes(100_000), capture_output=True)
   assert done.returncode == 1
-  with pytest.raises(UserError, match=message):
-    raise UserError(done.stderr.decode().splitlines()[-1])
+  assert re.search(message, done.stderr.decode().splitlines()[-1])
 
 
 def test_names_are_made_printable():

@@ -16,9 +16,9 @@ from data import featurizer
 from inference import (
   SETTINGS_FILE,
   VOCABULARY_FILE,
-  damaged_checkpoint,
   newest_checkpoint,
   read_settings,
+  reading_checkpoint,
   variable_shapes,
 )
 from official_utils.lazy import tf
@@ -117,10 +117,8 @@ class ModelDir:
     checkpoint = checkpoint or newest_checkpoint(self.path)
     if not checkpoint:
       return 0
-    try:
+    with reading_checkpoint(checkpoint):
       return int(tf.train.load_variable(checkpoint, "global_step"))
-    except (tf.errors.OpError, ValueError, IndexError) as error:
-      raise damaged_checkpoint(checkpoint) from error
 
   def completed_epochs(self, steps_per_epoch: int) -> int:
     """Count the epochs that the newest checkpoint has seen to their end.
@@ -233,10 +231,8 @@ class ModelDir:
     """Compare the checkpoint's variables with the network's: the original's come without settings."""
     ignored = _OPTIMIZER_STATE if checkpoint is None else _TRAINING_STATE
     checkpoint = checkpoint or newest_checkpoint(self.path)
-    try:
+    with reading_checkpoint(checkpoint):
       listed = tf.train.list_variables(checkpoint)
-    except (tf.errors.OpError, ValueError, IndexError) as error:
-      raise damaged_checkpoint(checkpoint) from error
     there = {name: shape for name, shape in listed if not ignored.search(name)}
     for name in sorted(there.keys() | wanted.keys()):
       found, asked = there.get(name, "absent"), list(wanted[name]) if name in wanted else "absent"

@@ -63,7 +63,7 @@ def run(main: Callable[[list[str]], int | None], description: str, arguments: st
       return _complain("interrupted from the keyboard", _INTERRUPTED)
     except BrokenPipeError:
       # Whoever read the output has gone, as `head` does; Python would complain when it flushes at the end.
-      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      _discard(sys.stdout.fileno())
       return _FAILED
     except OSError as error:
       if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -72,9 +72,14 @@ def run(main: Callable[[list[str]], int | None], description: str, arguments: st
 
   if sys.stderr is None:
     # It was closed: what is opened next must not come to stand in its place.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    _discard(2)
     sys.stderr = os.fdopen(2, "w", closefd=False)
   app.run(guarded_main, flags_parser=parse)
+
+
+def _discard(descriptor: int) -> None:
+  """Let what is written to a descriptor go nowhere."""
+  os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def help_text(program: str, description: str, flag_values: flags.FlagValues = flags.FLAGS, arguments: str = "") -> str:
