@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from data import audio, manifest
-from data.featurizer import AudioFeaturizer, TextFeaturizer, normalize_text, steps_needed
+from data.featurizer import AudioFeaturizer, TextFeaturizer
 from data.manifest import Entry
+from data.vocabulary import normalize_text, steps_needed
 from official_utils.misc.errors import UserError
 
 # How many examples a message shows.

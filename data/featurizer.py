@@ -1,9 +1,8 @@
 """Turns audio samples into log-spectrograms and transcripts into label ids."""
 
-import operator
-
 import numpy as np
 
+from data.vocabulary import normalize_text, read_vocabulary
 from official_utils.misc.errors import UserError
 
 # Samples that are transformed at once, and frames whose sum is taken at once.
@@ -161,16 +160,6 @@ class AudioFeaturizer:
     return normalize(spectrogram, out=spectrogram)
 
 
-def steps_needed(transcript: str) -> int:
-  """Count the output steps that CTC needs: one a label, and a blank between equal neighbours."""
-  return len(transcript) + sum(map(operator.eq, transcript, transcript[1:]))
-
-
-def normalize_text(text: str) -> str:
-  """Bring a transcript to the form that labels are made of: lower case, without space around it."""
-  return text.lower().strip()
-
-
 def compute_label_feature(text: str, token_to_index: dict[str, int]) -> list[int]:
   """Convert a transcript to label ids.
 
@@ -203,40 +192,11 @@ class TextFeaturizer:
   """
 
   def __init__(self, vocab_file: str):
-    """Read the vocabulary: one character a line; lines that begin with # are comments."""
-    tokens = _read_vocabulary(vocab_file)
+    """Read the vocabulary; see `vocabulary.read_vocabulary`."""
+    tokens = read_vocabulary(vocab_file)
     self.token_to_index = {token: index for index, token in enumerate(tokens)}
     self.index_to_token = dict(enumerate(tokens))
     self.speech_labels = "".join(tokens)
     self.num_classes = len(tokens)
     self.blank_index = len(tokens) - 1
     self.characters = frozenset(tokens[:-1])
-
-
-def _read_vocabulary(vocab_file: str) -> list[str]:
-  """Read and check the tokens of a vocabulary file."""
-  try:
-    with open(vocab_file, encoding="utf-8-sig", newline="\n") as file:
-      lines = [line.removesuffix("\n").removesuffix("\r") for line in file]
-  except OSError as error:
-    raise UserError(f"{vocab_file}: cannot read the vocabulary ({error.strerror}); check --vocabulary_file") from error
-  except UnicodeDecodeError as error:
-    raise UserError(f"{vocab_file}: the vocabulary is not UTF-8 text ({error}); check --vocabulary_file") from error
-
-  line_of = {}
-  for number, token in enumerate(lines, start=1):
-    if token.startswith("#"):
-      continue
-    if not token:
-      raise UserError(f"{vocab_file}, line {number}: is empty; remove it, or write one space if the space is meant")
-    if len(token) > 1:
-      raise UserError(f"{vocab_file}, line {number}: {token!r} has {len(token)} characters; write one a line")
-    if token in line_of:
-      raise UserError(f"{vocab_file}, line {number}: {token!r} stands in line {line_of[token]} already; remove one")
-    line_of[token] = number
-  if len(line_of) < 2:
-    raise UserError(
-      f"{vocab_file}: the vocabulary has {len(line_of)} characters; it needs those of the transcripts, one a line, "
-      "and after them one for the blank"
-    )
-  return list(line_of)

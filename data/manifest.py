@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, NamedTuple, NoReturn
 
 from data import manifest_tools
-from data.featurizer import TextFeaturizer, normalize_text
+from data.featurizer import TextFeaturizer
+from data.vocabulary import normalize_text
 from official_utils.misc import files
 from official_utils.misc.errors import UserError
 

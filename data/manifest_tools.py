@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from data import audio
-from data.featurizer import AudioFeaturizer, normalize_text, steps_needed
+from data.featurizer import AudioFeaturizer
+from data.vocabulary import normalize_text, steps_needed
 from official_utils.misc.errors import UserError
 from official_utils.misc.parallel import available_cpus, ordered_map
 from official_utils.misc.progress_bar import progress_bar

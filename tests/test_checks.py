@@ -6,7 +6,7 @@ import os
 import pytest
 from small_corpora import make_corpus, names_of, open_dataset
 
-from data.featurizer import steps_needed
+from data.vocabulary import steps_needed
 from official_utils.misc.errors import UserError
 
 

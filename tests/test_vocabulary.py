@@ -1,0 +1,26 @@
+"""Tries the text of a vocabulary, and what transcripts need of the network."""
+
+import pytest
+
+from data import vocabulary
+from official_utils.misc.errors import UserError
+
+
+def test_labels_are_written_as_they_are_read(tmp_path):
+  path = str(tmp_path / "v.txt")
+  vocabulary.write_vocabulary(path, [" ", "ą", "'", "-"])
+  assert vocabulary.read_vocabulary(path) == [" ", "ą", "'", "-"]
+
+
+@pytest.mark.parametrize("last", ["z", "ß", "7", " ", "'"])
+def test_a_vocabulary_without_a_blank_is_refused(last):
+  with pytest.raises(UserError, match="v.txt: the last line is .*add a line with a sign"):
+    vocabulary.check_blank(["a", last], "v.txt")
+  vocabulary.check_blank(["a", last, "-"], "v.txt")
+
+
+@pytest.mark.parametrize(("transcript", "steps"), [("", 0), ("ab", 2), ("aab", 4), ("aaa", 5)])
+def test_a_shortage_is_described(transcript, steps):
+  assert vocabulary.describe_shortage(transcript, steps) is None
+  if steps:
+    assert f"need {steps} output steps; the audio gives {steps - 1}" in vocabulary.describe_shortage(transcript, steps - 1)
