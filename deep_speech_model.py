@@ -1,32 +1,72 @@
 """The DeepSpeech2 network: two convolutions, a stack of recurrent layers, and a dense layer to the characters."""
 
+import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from layers import convolution, normalization, packing, recurrent
+from layers import convolution, cudnn, normalization, packing, recurrent
+from layers.cells import SUPPORTED_RNNS
+from layers.normalization import batch_norm
 from official_utils.lazy import tf
+from settings import DeepSpeech2Settings
+
+__all__ = [
+  "SUPPORTED_RNNS",
+  "DeepSpeech2",
+  "batch_norm",
+  "compute_output_length",
+  "count_frames_per_step",
+  "make_network",
+]
 
 # The official code's kernels span 41 frames and 11 bins (40 ms an output step); the paper's 11 frames and 41 bins (20 ms).
-CONV_LAYOUTS = {
+_CONV_LAYOUTS = {
   "official": (convolution.ConvSpec((41, 11), (2, 2)), convolution.ConvSpec((21, 11), (2, 1))),
   "paper": (convolution.ConvSpec((11, 41), (2, 2)), convolution.ConvSpec((11, 21), (1, 2))),
 }
 
 
-def compute_output_length(num_frames: Any, conv_layout: str = "official") -> Any:
-  """Compute how many output steps a number of spectrogram frames gives.
+def compute_output_length(num_frames: Any, settings: DeepSpeech2Settings) -> Any:
+  """Compute how many output steps a number of feature frames gives.
 
   Args:
     num_frames: an integer, or an array or a tensor of integers.
-    conv_layout: a name of CONV_LAYOUTS.
+    settings: the network's.
 
   Returns:
     The number of steps, of the same kind.
   """
-  for spec in CONV_LAYOUTS[conv_layout]:
+  for spec in _CONV_LAYOUTS[settings.conv_layout]:
     num_frames = convolution.output_size(num_frames, spec)
   return num_frames
+
+
+def count_frames_per_step(settings: DeepSpeech2Settings) -> int:
+  """Count the frames from the beginning of one output step to that of the next."""
+  return math.prod(spec.strides[0] for spec in _CONV_LAYOUTS[settings.conv_layout])
+
+
+def make_network(
+  settings: DeepSpeech2Settings,
+  num_classes: int,
+  rnn_kernel: str = "native",
+  devices: Sequence[str] = ("/cpu:0",),
+  compute_dtype: Any = None,
+) -> Callable:
+  """Make the network that the settings describe; see `networks.make_network`."""
+  return DeepSpeech2(
+    num_rnn_layers=settings.rnn_hidden_layers,
+    rnn_type=settings.rnn_type,
+    is_bidirectional=settings.is_bidirectional,
+    rnn_hidden_size=settings.rnn_hidden_size,
+    num_classes=num_classes,
+    use_bias=settings.use_bias,
+    conv_layout=settings.conv_layout,
+    mask_padding=settings.mask_padding,
+    rnn_kernel=cudnn.choose_kernel(rnn_kernel, settings.rnn_type, devices),
+    compute_dtype=compute_dtype,
+  ).forward
 
 
 def seeded_by_name(getter: Callable, name: str, initializer: Any = None, **settings: Any) -> "tf.Variable":
@@ -53,9 +93,8 @@ class DeepSpeech2(NamedTuple):
     rnn_hidden_size: the cells' size.
     num_classes: output classes, the blank (last) included.
     use_bias: whether the dense layer has a bias.
-    conv_layout: a name of CONV_LAYOUTS.
+    conv_layout: "official" or "paper", the kernels of the convolutions.
     mask_padding: whether padding is kept out of every layer; without it the original's numbers come out.
-    norm_momentum: how much of the moving averages of batch normalisation a training step keeps.
     rnn_kernel: "native" or "cudnn", as `cudnn.choose_kernel` decides.
     compute_dtype: the number format of products and recurrent steps; None takes that of the inputs.
   """
@@ -68,27 +107,40 @@ class DeepSpeech2(NamedTuple):
   use_bias: bool = True
   conv_layout: str = "official"
   mask_padding: bool = True
-  norm_momentum: Any = normalization.MOMENTUM
   rnn_kernel: str = "native"
   compute_dtype: Any = None
 
-  def __call__(self, inputs: "tf.Tensor", lengths: "tf.Tensor", training: bool) -> tuple["tf.Tensor", "tf.Tensor"]:
-    """Compute logits.
+  def __call__(self, inputs: "tf.Tensor", training: bool) -> "tf.Tensor":
+    """Compute logits of a batch in which every frame counts, as the original's network does.
 
     Args:
-      inputs: spectrograms [batch, frames, bins, 1].
+      inputs: features [batch, frames, bins, 1].
+      training: whether batch normalisation uses and records the batch's own statistics.
+
+    Returns:
+      Logits [batch, steps, classes].
+    """
+    shape = tf.shape(inputs)
+    logits, _ = self._replace(mask_padding=False).forward(inputs, tf.fill(shape[:1], shape[1]), training)
+    return logits
+
+  def forward(self, inputs: "tf.Tensor", lengths: "tf.Tensor", training: bool) -> tuple["tf.Tensor", "tf.Tensor"]:
+    """Compute logits of a padded batch.
+
+    Args:
+      inputs: features [batch, frames, bins, 1].
       lengths: [batch] int32, real frames.
       training: whether batch normalisation uses and records the batch's own statistics.
 
     Returns:
-      Logits [time, batch, classes], and their lengths [batch].
+      Logits [batch, steps, classes], and their lengths [batch].
     """
     scope = tf.compat.v1.get_variable_scope()
     with tf.compat.v1.variable_scope(scope, custom_getter=seeded_by_name):
       return self._compute(inputs, lengths, training)
 
   def _compute(self, inputs, lengths, training: bool):
-    """Compute what a call returns, within the variables' scope."""
+    """Compute what `forward` returns, within the variables' scope."""
     inputs, lengths = self._front_end(inputs, lengths, training)
     shape = tf.shape(inputs)
     # From here on there is no padding, or all of it counts.
@@ -96,7 +148,7 @@ class DeepSpeech2(NamedTuple):
     rows = packing.pack(inputs, batch)
     for layer_id in range(1, self.num_rnn_layers + 1):
       if layer_id > 1:
-        rows, _ = self._normalize(rows, lengths, training, layer_id)
+        rows = self._normalize(rows, training, layer_id)
       rows = recurrent.rnn_layer(
         rows,
         batch,
@@ -107,8 +159,8 @@ class DeepSpeech2(NamedTuple):
         self.rnn_kernel,
         self.compute_dtype,
       )
-    rows, _ = self._normalize(rows, lengths, training, self.num_rnn_layers + 1)
-    return tf.transpose(packing.unpack(self._dense(rows), batch), [1, 0, 2]), lengths
+    rows = self._normalize(rows, training, self.num_rnn_layers + 1)
+    return packing.unpack(self._dense(rows), batch), lengths
 
   def _front_end(self, inputs, lengths, training: bool):
     """Convolve, clip and normalise twice.
@@ -120,10 +172,10 @@ class DeepSpeech2(NamedTuple):
       # Not a product: what lies in the padding may be anything, and zero times infinity is not zero.
       is_real = tf.sequence_mask(lengths, tf.shape(inputs)[1])
       inputs = tf.where(is_real[:, :, tf.newaxis, tf.newaxis], inputs, tf.zeros_like(inputs))
-    for number, spec in enumerate(CONV_LAYOUTS[self.conv_layout]):
+    for number, spec in enumerate(_CONV_LAYOUTS[self.conv_layout]):
       inputs, lengths = convolution.conv_layer(inputs, lengths, spec, f"cnn_{number + 1}", self.compute_dtype)
       mask = self._image_mask(inputs, lengths)
-      inputs, lengths = self._normalize(tf.nn.relu6(inputs), lengths, training, number, mask)
+      inputs = self._normalize(tf.nn.relu6(inputs), training, number, mask)
     depth = inputs.shape[2] * inputs.shape[3]
     return tf.reshape(inputs, tf.concat([tf.shape(inputs)[:2], [depth]], axis=0)), lengths
 
@@ -133,10 +185,13 @@ class DeepSpeech2(NamedTuple):
       return None
     return convolution.sequence_mask(lengths, tf.shape(inputs)[1], inputs.dtype, rank=4)
 
-  def _normalize(self, inputs, lengths, training: bool, number: int, mask=None):
+  def _normalize(self, inputs, training: bool, number: int, mask=None):
     """Apply batch normalisation; its name is as in the original's checkpoints, where the first bears no number."""
     name = f"batch_normalization_{number}" if number else "batch_normalization"
-    return normalization.batch_norm(inputs, lengths, training, name, mask, self.norm_momentum)
+    momentum = normalization.MOMENTUM
+    if training and self.mask_padding:
+      momentum = normalization.early_momentum(tf.compat.v1.train.get_or_create_global_step())
+    return batch_norm(inputs, training, name, mask, momentum)
 
   def _dense(self, rows):
     """Project to the classes, [rows, depth] to [rows, classes]."""
@@ -146,22 +201,3 @@ class DeepSpeech2(NamedTuple):
         zeros = tf.compat.v1.zeros_initializer()
         logits += tf.compat.v1.get_variable("bias", [self.num_classes], rows.dtype, zeros)
     return logits
-
-
-def make_network(network: Mapping[str, Any], num_classes: int) -> DeepSpeech2:
-  """Make the network that the settings describe.
-
-  Args:
-    network: settings by flag name, as `speech_flags.network_settings` gives them.
-    num_classes: output classes, the blank included.
-  """
-  return DeepSpeech2(
-    num_rnn_layers=network["rnn_hidden_layers"],
-    rnn_type=network["rnn_type"],
-    is_bidirectional=network["is_bidirectional"],
-    rnn_hidden_size=network["rnn_hidden_size"],
-    num_classes=num_classes,
-    use_bias=network["use_bias"],
-    conv_layout=network["conv_layout"],
-    mask_padding=network["mask_padding"],
-  )

@@ -1,55 +1,26 @@
 """Speech: data, features, network, training."""
 
+import dataclasses
 import math
 import os
-from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
 
+import settings
+from data.vocabulary import DEFAULT_VOCABULARY
 from official_utils.flags import core as flags_core
 from official_utils.logs.hooks_helper import HOOKS
 from official_utils.misc.errors import UserError
 
-RNN_TYPES = ("lstm", "rnn", "gru", "gru_reset_after")
 RNN_KERNELS = ("auto", "native", "cudnn")
-CONV_LAYOUTS = ("official", "paper")
 UNKNOWN_POLICIES = ("error", "drop")
 MODES = ("train", "evaluate", "export")
-VOCABULARY_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "vocabulary.txt")
-
-_NETWORK = (
-  "rnn_type",
-  "rnn_hidden_size",
-  "rnn_hidden_layers",
-  "is_bidirectional",
-  "use_bias",
-  "conv_layout",
-  "mask_padding",
-)
-_FEATURES = ("sample_rate", "window_ms", "stride_ms")
-# What must be known to use a checkpoint.
-MODEL_SETTINGS = _NETWORK + _FEATURES
 
 # Flags, what each value that is given must fulfil, and the same in words.
 _RANGES = (
-  (
-    (
-      "batch_size",
-      "train_epochs",
-      "epochs_between_evals",
-      "rnn_hidden_size",
-      "rnn_hidden_layers",
-      *_FEATURES,
-    ),
-    lambda value: value >= 1,
-    "1 or more",
-  ),
-  (
-    ("show_samples", "keep_exports"),
-    lambda value: value >= 0,
-    "0 or more",
-  ),
+  (("batch_size", "train_epochs", "epochs_between_evals"), lambda value: value >= 1, "1 or more"),
+  (("show_samples", "keep_exports"), lambda value: value >= 0, "0 or more"),
   (("num_parallel_calls",), lambda value: 1 <= value <= 1024, "1 to 1024"),
   (
     ("inter_op_parallelism_threads", "intra_op_parallelism_threads"),
@@ -84,7 +55,7 @@ def define_deep_speech_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Non
   define = flags_core.definer(flag_values)
   _define_mode_flags(define)
   _define_data_flags(define)
-  _define_network_flags(define)
+  _define_setting_flags(define)
   _define_training_flags(define)
 
 
@@ -138,7 +109,7 @@ def _define_data_flags(define) -> None:
   define(
     flags.DEFINE_string,
     "vocabulary_file",
-    VOCABULARY_FILE,
+    DEFAULT_VOCABULARY,
     "The file with the labels, one a line; the last one is the blank of CTC.",
   )
   define(
@@ -156,27 +127,21 @@ def _define_data_flags(define) -> None:
     """A folder that keeps computed features for this and later runs, in half precision; any number of runs may share
     it. Not given: features are computed anew in every epoch.""",
   )
-  define(flags.DEFINE_integer, "sample_rate", 16000, "Samples a second; audio at other rates is converted.")
-  define(flags.DEFINE_integer, "window_ms", 20, "The length of a frame of the spectrogram, in milliseconds.")
-  define(
-    flags.DEFINE_integer,
-    "stride_ms",
-    10,
-    "The time from one frame of the spectrogram to the next, in milliseconds.",
-  )
 
 
-def _define_network_flags(define) -> None:
-  """Define the shape of the network."""
-  define(
-    flags.DEFINE_enum,
-    "rnn_type",
-    "gru",
-    """The kind of the recurrent layers. 'gru' is the original's; 'gru_reset_after' applies the reset gate after the
-    product with the state, as cuDNN does.""",
-    enum_values=RNN_TYPES,
-    case_sensitive=False,
-  )
+def _define_setting_flags(define) -> None:
+  """Define a flag for each setting of a model."""
+  kinds = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+  for declared in settings.declarations().values():
+    if declared.choices:
+      choices = {"enum_values": declared.choices, "case_sensitive": declared.case_sensitive}
+      define(flags.DEFINE_enum, declared.name, declared.default, declared.help, **choices)
+    else:
+      define(kinds[type(declared.default)], declared.name, declared.default, declared.help)
+
+
+def _define_training_flags(define) -> None:
+  """Define how the network is trained and when training ends."""
   define(
     flags.DEFINE_enum,
     "rnn_kernel",
@@ -185,34 +150,6 @@ def _define_network_flags(define) -> None:
     takes it where it can be had, 'native' is our own. Checkpoints are the same.""",
     enum_values=RNN_KERNELS,
   )
-  define(flags.DEFINE_integer, "rnn_hidden_layers", 5, "The number of recurrent layers.")
-  define(flags.DEFINE_integer, "rnn_hidden_size", 800, "The units of a recurrent layer, in each direction.")
-  define(
-    flags.DEFINE_boolean,
-    "is_bidirectional",
-    True,
-    "Whether the recurrent layers read an utterance backwards as well.",
-  )
-  define(flags.DEFINE_boolean, "use_bias", True, "Whether the last, fully connected layer has a bias.")
-  define(
-    flags.DEFINE_enum,
-    "conv_layout",
-    "official",
-    """The kernels of the convolutions: 'official' takes 4 frames a step of output; 'paper' takes 2, as the paper does,
-    which leaves room for doubled letters and costs more time.""",
-    enum_values=CONV_LAYOUTS,
-  )
-  define(
-    flags.DEFINE_boolean,
-    "mask_padding",
-    True,
-    """Whether to keep the padding of a batch out of every result. With --nomask_padding the network computes as the
-    original does: what it makes of an utterance depends on the length of the others in the batch.""",
-  )
-
-
-def _define_training_flags(define) -> None:
-  """Define how the network is trained and when training ends."""
   define(flags.DEFINE_float, "learning_rate", 5e-4, "The learning rate of Adam.")
   define(
     flags.DEFINE_boolean,
@@ -261,25 +198,9 @@ def check_flags(flags_obj: flags.FlagValues) -> None:
       "--checkpoint is for --mode=evaluate and --mode=export; training goes on from the newest of --model_dir"
     )
   flags_core.get_loss_scale(flags_obj)
-  _check_frames(flags_obj)
+  model_settings(flags_obj)
   _check_names(flags_obj)
   wer_threshold(flags_obj)
-
-
-def _check_frames(flags_obj: flags.FlagValues) -> None:
-  """Refuse frames that leave gaps between them or that are too short for a spectrum."""
-  rate, window_ms, stride_ms = (flags_obj[name].value for name in _FEATURES)
-  if stride_ms > window_ms:
-    raise UserError(
-      f"--stride_ms={stride_ms} is longer than --window_ms={window_ms}, so audio between frames would be lost; "
-      f"try --stride_ms={window_ms // 2 or 1}"
-    )
-  # A Hann window of two samples is zero throughout.
-  if rate * window_ms < 3000 or rate * stride_ms < 1000:
-    raise UserError(
-      f"at --sample_rate={rate}, frames of --window_ms={window_ms} every --stride_ms={stride_ms} hold "
-      f"{rate * window_ms // 1000} samples every {rate * stride_ms // 1000}; give a larger --window_ms and --stride_ms"
-    )
 
 
 def _check_names(flags_obj: flags.FlagValues) -> None:
@@ -315,50 +236,25 @@ def wer_threshold(flags_obj: flags.FlagValues) -> float | None:
   return given.pop() if given else None
 
 
-def network_settings(flags_obj: flags.FlagValues) -> dict[str, str | int | bool]:
-  """Return the flags that shape the network: two runs that differ in one cannot share checkpoints or results."""
-  return {name: flags_obj[name].value for name in _NETWORK}
+def given_settings(flags_obj: flags.FlagValues) -> dict[str, Any]:
+  """Return the settings of a model that the command line gives, by name."""
+  return {name: flags_obj[name].value for name in settings.declarations() if flags_obj[name].present}
 
 
-def feature_settings(flags_obj: flags.FlagValues) -> dict[str, int]:
-  """Return the flags that shape the features."""
-  return {name: flags_obj[name].value for name in _FEATURES}
+def given_vocabulary(flags_obj: flags.FlagValues) -> str | None:
+  """Return the vocabulary that the command line gives, None if it gives none."""
+  return flags_obj.vocabulary_file if flags_obj["vocabulary_file"].present else None
 
 
-def model_settings(flags_obj: flags.FlagValues) -> dict[str, str | int | bool]:
-  """Return all flags without which a checkpoint means nothing."""
-  return network_settings(flags_obj) | feature_settings(flags_obj)
-
-
-def adopt_settings(flags_obj: flags.FlagValues, settings: Mapping[str, Any]) -> None:
-  """Set the flags of a trained model where the command line does not.
-
-  Args:
-    flags_obj: the parsed flags.
-    settings: what `model_settings` gave when it was trained.
-  """
-  for name in MODEL_SETTINGS:
-    if not flags_obj[name].present:
-      flags_obj[name].value = settings[name]
-
-
-def checked_settings(settings: Mapping[str, Any], path: str) -> dict[str, Any]:
-  """Return the settings that a model was trained with, each of its type and within its range.
-
-  Args:
-    settings: values by flag name.
-    path: the file that they come from.
-  """
-  values = flags.FlagValues()
-  define_deep_speech_flags(values)
-  values(["settings"])
-  try:
-    for name in MODEL_SETTINGS:
-      values[name].value = values[name].parser.parse(settings[name])
-    check_flags(values)
-  except (ValueError, TypeError, UserError) as error:
-    raise UserError(f"{path}: is damaged ({error}); restore it") from error
-  return model_settings(values)
+def model_settings(flags_obj: flags.FlagValues) -> settings.ModelSettings:
+  """Return the settings of the model that the flags ask for: those without which its weights mean nothing."""
+  chosen = settings.make_settings({name: flags_obj[name].value for name in settings.declarations()})
+  for name in given_settings(flags_obj):
+    if name not in chosen.values():
+      raise UserError(
+        f"--{name} means nothing with --network={flags_obj.network} and --features={flags_obj.features}; leave it out"
+      )
+  return chosen
 
 
 def manifests_to_score(flags_obj: flags.FlagValues) -> list[str]:
@@ -374,6 +270,13 @@ def manifests_to_score(flags_obj: flags.FlagValues) -> list[str]:
 def export_dir(flags_obj: flags.FlagValues) -> str:
   """Tell where exports go."""
   return flags_obj.export_dir or os.path.join(flags_obj.model_dir, "export")
+
+
+def plain_values(flags_obj: flags.FlagValues, wanted: type) -> dict[str, Any]:
+  """Return the values that a dataclass wants whose fields bear the names of flags."""
+  derived = {"export_dir": export_dir(flags_obj), "wer_threshold": wer_threshold(flags_obj)}
+  names = [field.name for field in dataclasses.fields(wanted)]
+  return {name: derived[name] if name in derived else flags_obj[name].value for name in names}
 
 
 def flag_values(flags_obj: flags.FlagValues) -> dict[str, object]:

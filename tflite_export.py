@@ -10,7 +10,7 @@ of tensors, stays in the file as TensorFlow's own operations, so whoever runs it
 import numpy as np
 from absl import flags
 
-import inference
+import exports
 from official_utils.flags import core as flags_core
 from official_utils.lazy import held_back_logs, tf
 from official_utils.misc import files
@@ -31,12 +31,12 @@ def export_tflite(export: str, path: str, quantize: bool = True) -> int:
   Returns:
     The file's size in bytes.
   """
-  folder = inference.find_export(export)
+  folder = exports.find_export(export)
   if not folder:
     raise UserError(f"{export}: no export is there; write one with --mode=export")
   with held_back_logs(unless=UserError):
     # Loading says what is wrong with a damaged export; the converter would not.
-    model = inference.load_export(folder)
+    model = exports.load_export(folder)
     content = _convert(folder, quantize)
     _try_out(content, model.sample_rate)
   try:
@@ -49,7 +49,7 @@ def export_tflite(export: str, path: str, quantize: bool = True) -> int:
 
 def _convert(folder: str, quantize: bool) -> bytes:
   """Convert the signature of raw samples."""
-  converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[inference.SIGNATURE])
+  converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[exports.SIGNATURE])
   converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
   converter.target_spec.experimental_select_user_tf_ops = _ALSO_SELECTED
   converter.optimizations = [tf.lite.Optimize.DEFAULT] if quantize else []
@@ -58,7 +58,7 @@ def _convert(folder: str, quantize: bool) -> bytes:
 
 def _try_out(content: bytes, sample_rate: int) -> None:
   """Run a converted model on a second of silence."""
-  run = tf.lite.Interpreter(model_content=content).get_signature_runner(inference.SIGNATURE)
+  run = tf.lite.Interpreter(model_content=content).get_signature_runner(exports.SIGNATURE)
   try:
     run(audio=np.zeros([1, sample_rate], np.float32), length=np.array([sample_rate], np.int32))
   except RuntimeError as error:

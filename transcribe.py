@@ -17,11 +17,13 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags
 
-import decoder
+import exports
 import inference
 import transcripts
 from data import audio, segments
 from data.sources import Recording, find_recordings, printable
+from decoder import Decoder, GreedyDecoder
+from official_utils import checkpoints
 from official_utils.flags import core as flags_core
 from official_utils.misc import files
 from official_utils.misc.errors import UserError
@@ -75,6 +77,7 @@ class Transcriber:
   def __init__(
     self,
     model: inference.SpeechModel,
+    decoder: Decoder,
     batch_seconds: float = BATCH_SECONDS,
     longest_seconds: float = LONGEST_SECONDS,
   ):
@@ -82,6 +85,7 @@ class Transcriber:
 
     Args:
       model: the network.
+      decoder: turns its log-probabilities into words.
       batch_seconds: seconds of audio, padding included, that are computed at once.
       longest_seconds: a longer recording is cut at its silences, and where there is none, at its quietest places.
     """
@@ -91,7 +95,7 @@ class Transcriber:
     self.model = model
     self._batch_seconds = batch_seconds
     self._longest_seconds = longest_seconds
-    self._decoder = decoder.GreedyDecoder(model.labels)
+    self._decoder = decoder
 
   def __call__(self, sources: Sequence[str | np.ndarray]) -> list[str]:
     """Transcribe files, or arrays at the model's sample rate; return a text for each.
@@ -206,7 +210,7 @@ class Transcriber:
     words = [
       # The last step may stand for less than its full time.
       Word(word.text, min(start + word.start * step, end), min(start + word.end * step, end), word.confidence)
-      for word in self._decoder.decode_words(log_probs)
+      for word in self._decoder.decode(log_probs[np.newaxis], np.array([len(log_probs)]))[0].words
     ]
     return Segment(start, end, tuple(words))
 
@@ -235,7 +239,17 @@ def load_model(
     batch_seconds: seconds of audio, padding included, that are computed at once.
     longest_seconds: a longer recording is cut at its silences.
   """
-  return Transcriber(inference.load_model(path), batch_seconds, longest_seconds)
+  export = exports.find_export(path)
+  if export:
+    model = exports.load_export(export)
+  else:
+    checkpoint = checkpoints.newest_checkpoint(path)
+    if not checkpoint:
+      raise UserError(
+        f"{path}: no export and no checkpoint is there; give the model_dir of a training run or what its --export_dir holds"
+      )
+    model = inference.load_checkpoint(checkpoint, *inference.read_description(path))
+  return Transcriber(model, GreedyDecoder(model.labels), batch_seconds, longest_seconds)
 
 
 def define_transcribe_flags() -> None:

@@ -3,13 +3,30 @@
 import bisect
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 
+class PlannedBatch(NamedTuple):
+  """A global batch before anything of it is loaded.
+
+  Attributes:
+    epoch: the epoch, from 0 on.
+    indices: the batch's utterances, as places in the sorted list.
+  """
+
+  epoch: int
+  indices: Sequence[int]
+
+
 def batch_wise_dataset_shuffle(
-  entries: Sequence[Any], epoch_index: int, sortagrad: bool, batch_size: int, rng: random.Random, offset: int = 0
+  entries: Sequence[Any],
+  epoch_index: int,
+  sortagrad: bool,
+  batch_size: int,
+  rng: random.Random | None = None,
+  offset: int = 0,
 ) -> list[Any]:
   """Permute whole batches, so that neighbours in length stay together.
 
@@ -18,7 +35,7 @@ def batch_wise_dataset_shuffle(
     epoch_index: epoch 0 is left alone with sortagrad.
     sortagrad: whether the first epoch goes from short to long.
     batch_size: utterances a batch.
-    rng: draws the permutation.
+    rng: draws the permutation; None for Python's own generator, which random.seed sets.
     offset: where the list is first cut like a deck of cards, which changes what shares a batch.
 
   Returns:
@@ -29,7 +46,7 @@ def batch_wise_dataset_shuffle(
     return entries
   entries = entries[offset:] + entries[:offset]
   batches = list(range(len(entries) // batch_size))
-  rng.shuffle(batches)
+  (rng or random).shuffle(batches)
   remainder = entries[len(batches) * batch_size :]
   return [entry for batch in batches for entry in entries[batch * batch_size : (batch + 1) * batch_size]] + remainder
 
@@ -52,9 +69,9 @@ def epoch_order(num_entries: int, epoch_index: int, sortagrad: bool, batch_size:
   return batch_wise_dataset_shuffle(range(num_entries), epoch_index, sortagrad, batch_size, rng, offset)
 
 
-def cut_all(orders: Sequence[Sequence[int]], batch_size: int) -> list[Sequence[int]]:
-  """Cut the orders of several epochs into batches; none straddles two epochs."""
-  return [batch for order in orders for batch in cut(order, batch_size)]
+def cut_all(orders: Sequence[Sequence[int]], batch_size: int) -> list[PlannedBatch]:
+  """Cut the orders of epochs 0, 1 and so on into batches; none straddles two epochs."""
+  return [PlannedBatch(epoch, batch) for epoch, order in enumerate(orders) for batch in cut(order, batch_size)]
 
 
 def cut(order: Sequence[int], batch_size: int) -> list[Sequence[int]]:
@@ -113,9 +130,14 @@ class Batching:
     """Count the batches of an epoch, which by duration may be one more or less than those of another."""
     return len(self.epoch(index)) if self._batch_seconds else -(-len(self._seconds) // self._batch_size)
 
-  def of_epochs(self, indices: Sequence[int]) -> "EpochBatches":
-    """Give the batches of several epochs, one after the other; no batch straddles two."""
-    return EpochBatches(self, indices)
+  def of_epochs(self, indices: Sequence[int], skip: int = 0) -> "EpochBatches":
+    """Give the batches of several epochs, one after the other; no batch straddles two.
+
+    Args:
+      indices: the epochs.
+      skip: how many of their batches to leave out at the beginning, of which nothing is read.
+    """
+    return EpochBatches(self, indices, skip)
 
   def _cut_by_duration(self, start: int) -> list[range]:
     """Cut the sorted utterances into batches as large as may be, from `start` on; what is before is one batch more."""
@@ -138,15 +160,24 @@ class Batching:
 class EpochBatches:
   """The batches of several epochs, made as they are asked for, as often as they are."""
 
-  def __init__(self, batching: Batching, indices: Sequence[int]):
+  def __init__(self, batching: Batching, indices: Sequence[int], skip: int = 0):
     self._batching = batching
     self._indices = indices
+    self._skip = skip
 
   def __len__(self) -> int:
     """Count the batches."""
-    return sum(map(self._batching.num_batches, self._indices))
+    return max(0, sum(map(self._batching.num_batches, self._indices)) - self._skip)
 
-  def __iter__(self) -> Iterator[Sequence[int]]:
-    """Yield each batch, as the indices of its utterances."""
-    for index in self._indices:
-      yield from self._batching.epoch(index)
+  def __iter__(self) -> Iterator[PlannedBatch]:
+    """Yield each batch."""
+    skip = self._skip
+    for epoch in self._indices:
+      # An epoch that is skipped as a whole is counted and not planned.
+      count = self._batching.num_batches(epoch) if skip else 0
+      if skip and skip >= count:
+        skip -= count
+        continue
+      for indices in self._batching.epoch(epoch)[skip:]:
+        yield PlannedBatch(epoch, indices)
+      skip = 0

@@ -1,23 +1,22 @@
 """Turns a manifest into checked entries, an order for each epoch, and batches of tensors."""
 
-import contextlib
 import dataclasses
-import functools
 import itertools
-import math
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
 
 import numpy as np
 from absl import logging
 
 from data import audio, checks, manifest
-from data.batches import Batching, batch_wise_dataset_shuffle, cut_all, epoch_order
+from data.batches import Batching, PlannedBatch, batch_wise_dataset_shuffle, cut_all, epoch_order
 from data.feature_cache import STORED, FeatureCache
-from data.featurizer import AudioFeaturizer, TextFeaturizer, compute_label_feature
+from data.features import make_features
+from data.featurizer import TextFeaturizer, compute_label_feature
+from data.loading import Batch, Example, load_batches
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
-from official_utils.misc.parallel import available_cpus, ordered_map
+from settings import FeatureSettings, SpectrogramSettings
 
 __all__ = [
   "AudioConfig",
@@ -27,23 +26,16 @@ __all__ = [
   "batch_wise_dataset_shuffle",
   "batched_input_fn",
   "epoch_order",
-  "generate_batches",
   "input_fn",
 ]
 
 
-# Bytes; of TensorFlow's tensors.
-TENSOR_ALIGNMENT = 64
+class AudioConfig(SpectrogramSettings):
+  """How audio becomes spectrograms, as the original's users say it."""
 
-
-@dataclasses.dataclass(frozen=True)
-class AudioConfig:
-  """How audio becomes features; see AudioFeaturizer."""
-
-  sample_rate: int = 16000
-  window_ms: float = 20.0
-  stride_ms: float = 10.0
-  normalize: bool = True
+  def __init__(self, sample_rate: int, window_ms: float, stride_ms: float, normalize: bool = False):
+    """Make the settings; `normalize` brings each bin to mean 0 and deviation 1 over the utterance."""
+    super().__init__(sample_rate, window_ms, stride_ms, "utterance" if normalize else "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +53,7 @@ class DatasetConfig:
     feature_cache_dir: where computed features are kept; None keeps none.
   """
 
-  audio_config: AudioConfig
+  audio_config: FeatureSettings
   data_path: str
   vocab_file_path: str
   sortagrad: bool = True
@@ -77,32 +69,31 @@ class DeepSpeechDataset:
     config: the DatasetConfig.
     audio_featurizer: samples to features.
     text_featurizer: the vocabulary.
-    output_length: the network's rule from input frames to output steps.
+    output_length: the network's rule from input frames to output steps; None where nobody asks.
     entries: the utterances by length, those of equal length in the order of the manifest; transcripts normalised.
     left_out: (entry, reason) of each utterance that is not trained on.
     num_upper_case: how many transcripts had upper-case letters.
     failure: the first exception raised while batches were made, which TensorFlow hides; None if there was none.
   """
 
-  def __init__(self, config: DatasetConfig, output_length: Callable[[Any], Any]):
+  def __init__(self, config: DatasetConfig, output_length: Callable[[Any], Any] | None = None):
     """Read the manifest, check every row and leave out what cannot be trained on.
 
     Args:
       config: what to read and how.
-      output_length: maps a number of feature frames (or an array of numbers) to the network's number of output steps.
+      output_length: maps a number of feature frames (or an array of numbers) to the network's number of output steps; None
+        takes every utterance for long enough.
     """
-    settings = config.audio_config
     self.config = config
-    self.audio_featurizer = AudioFeaturizer(
-      settings.sample_rate, settings.window_ms, settings.stride_ms, settings.normalize
-    )
+    self.audio_featurizer = make_features(config.audio_config)
     self.text_featurizer = TextFeaturizer(config.vocab_file_path)
     self.output_length = output_length
     self.failure: Exception | None = None
-    self._too_short: set[int] = set()
+    # Paths of utterances that turned out too short.
+    self._too_short: set[str] = set()
 
-    cache_dir, num_bins = config.feature_cache_dir, self.num_feature_bins
-    self._cache = FeatureCache(cache_dir, dataclasses.asdict(settings), num_bins) if cache_dir else None
+    features, cache_dir = self.audio_featurizer, config.feature_cache_dir
+    self._cache = FeatureCache(cache_dir, features.cache_key(), features.num_bins) if cache_dir else None
 
     rows = sorted(manifest.read_numbered(config.data_path), key=lambda row: row[1].size)
     checks.check_files(rows, config.data_path)
@@ -110,8 +101,8 @@ class DeepSpeechDataset:
     rows, self.left_out = checks.check_characters(
       rows, config.data_path, self.text_featurizer, config.vocab_file_path, config.on_unknown
     )
-    if config.leave_out_infeasible:
-      rows, left_out = checks.check_lengths(rows, self.audio_featurizer, output_length)
+    if config.leave_out_infeasible and output_length:
+      rows, left_out = checks.check_lengths(rows, features, output_length)
       self.left_out += left_out
     self.entries = [entry for _, entry in rows]
     self._report()
@@ -121,15 +112,15 @@ class DeepSpeechDataset:
     """All characters of the vocabulary in the order of their ids."""
     return self.text_featurizer.speech_labels
 
-  @functools.cached_property
+  @property
   def seconds(self) -> list[float]:
-    """How long each utterance is, as the manifest has it."""
+    """The length of each utterance, as the manifest has it."""
     return [manifest.size_to_duration(entry.size) for entry in self.entries]
 
   @property
   def num_feature_bins(self) -> int:
     """The number of features a frame."""
-    return self.audio_featurizer.num_feature_bins
+    return self.audio_featurizer.num_bins
 
   @property
   def feature_dtype(self) -> np.dtype:
@@ -143,20 +134,32 @@ class DeepSpeechDataset:
 
   def is_feasible(self, index: int, num_frames: int) -> bool:
     """Tell whether CTC can align an utterance with the frames that its audio gave; if not, say so the first time."""
+    if self.output_length is None:
+      return True
     entry = self.entries[index]
     reason = checks.shortage(entry.transcript, num_frames, self.output_length)
-    if reason and self.config.leave_out_infeasible and index not in self._too_short:
-      self._too_short.add(index)
+    if reason and self.config.leave_out_infeasible and entry.path not in self._too_short:
+      self._too_short.add(entry.path)
       self.left_out.append((entry, reason))
       logging.warning("Not trained on: %s: %s", entry.path, reason)
     return reason is None
 
-  def features(self, index: int) -> np.ndarray:
-    """Read an utterance and compute its features, or take them from the cache: [frames, bins] of `feature_dtype`."""
-    path = self.entries[index].path
+  def load(self, epoch: int, index: int) -> Example:
+    """Make an utterance's features and labels.
+
+    Args:
+      epoch: the epoch, from 0 on: what is drawn anew in each has to follow from it and the index alone.
+      index: the utterance's place in the entries.
+    """
+    entry = self.entries[index]
+    labels = compute_label_feature(entry.transcript, self.text_featurizer.token_to_index)
+    return Example(index, self._features(entry.path), labels)
+
+  def _features(self, path: str) -> np.ndarray:
+    """Read audio and compute its features, or take them from the cache: [frames, bins] of `feature_dtype`."""
 
     def compute():
-      return self.audio_featurizer.featurize(audio.read_audio(path, self.audio_featurizer.sample_rate))
+      return self.audio_featurizer.compute(audio.read_audio(path, self.audio_featurizer.sample_rate))
 
     return self._cache.features(path, compute) if self._cache else compute()
 
@@ -178,126 +181,19 @@ class DeepSpeechDataset:
       )
 
 
-class Utterance(NamedTuple):
-  """An utterance ready for a batch.
-
-  Attributes:
-    index: its place in the entries.
-    features: [frames, bins] of the dataset's `feature_dtype`.
-    labels: its label ids.
-    weight: its weight in the loss.
-  """
-
-  index: int
-  features: np.ndarray
-  labels: list[int]
-  weight: float = 0.0
-
-
-Batch = tuple[dict[str, np.ndarray], np.ndarray]
-
-
-def generate_batches(
-  batch_size: int,
-  dataset: DeepSpeechDataset,
-  orders: Sequence[Sequence[int]],
-  num_replicas: int = 1,
-  num_threads: int | None = None,
-) -> Iterator[Batch]:
-  """Yield the batches of `input_fn` as numpy arrays."""
-  return load_batches(dataset, cut_all(orders, batch_size), num_replicas, num_threads)
-
-
-def load_batches(
-  dataset: DeepSpeechDataset,
-  batches: Collection[Sequence[int]],
-  num_replicas: int = 1,
-  num_threads: int | None = None,
-) -> Iterator[Batch]:
-  """Yield the batches of `batched_input_fn` as numpy arrays, the features of the dataset's `feature_dtype`."""
-  num_threads = num_threads or available_cpus()
-  batches, to_load = itertools.tee(batches)
-  indices = itertools.chain.from_iterable(to_load)
-  # Reads a few utterances ahead of the one that is put into its batch, and no further: enough to keep the threads busy.
-  loaded = ordered_map(lambda index: _load(dataset, index), indices, num_threads, 4 * num_threads)
-  with contextlib.closing(loaded):
-    for batch in batches:
-      utterances = list(itertools.islice(loaded, len(batch)))
-      for part in _split(_weigh(dataset, utterances, num_replicas), num_replicas):
-        yield _pad(part)
-
-
-def _load(dataset: DeepSpeechDataset, index: int) -> Utterance:
-  """Make an utterance's features and labels."""
-  labels = compute_label_feature(dataset.entries[index].transcript, dataset.text_featurizer.token_to_index)
-  return Utterance(index, dataset.features(index), labels)
-
-
-def _weigh(dataset: DeepSpeechDataset, utterances: list[Utterance], num_replicas: int) -> list[Utterance]:
-  """Give the utterances of a global batch their weights: 0 to those that turn out too short for their transcripts."""
-  feasible = [dataset.is_feasible(utterance.index, len(utterance.features)) for utterance in utterances]
-  weight = num_replicas / max(1, sum(feasible))
-  return [utterance._replace(weight=weight * real) for utterance, real in zip(utterances, feasible, strict=True)]
-
-
-def _split(utterances: list[Utterance], num_replicas: int) -> Iterator[list[Utterance]]:
-  """Cut a global batch in parts for the replicas whose sizes differ by at most one."""
-  size, larger = divmod(len(utterances), num_replicas)
-  filler = min(utterances, key=lambda utterance: len(utterance.features))._replace(weight=0.0)
-  rest = iter(utterances)
-  for replica in range(num_replicas):
-    # A replica must not go without a batch: one that has nothing to do gets a short utterance that does not count.
-    yield list(itertools.islice(rest, size + (replica < larger))) or [filler]
-
-
-def _pad(utterances: list[Utterance]) -> Batch:
-  """Put utterances into arrays, padded with zeros to the longest."""
-  indices, all_features, all_labels, weights = zip(*utterances, strict=True)
-  input_lengths = [len(features) for features in all_features]
-  label_lengths = [len(labels) for labels in all_labels]
-  num_bins = all_features[0].shape[1]
-  features = _aligned_array((len(utterances), max(input_lengths), num_bins, 1), all_features[0].dtype)
-  # At least one column: not every operation takes a batch of empty transcripts for what it is.
-  labels = np.zeros((len(utterances), max(1, *label_lengths)), np.int32)
-  for row, utterance in enumerate(utterances):
-    features[row, : input_lengths[row], :, 0] = utterance.features
-    features[row, input_lengths[row] :] = 0
-    labels[row, : label_lengths[row]] = utterance.labels
-
-  def column(values, dtype=np.int32):
-    return np.array(values, dtype)[:, np.newaxis]
-
-  inputs = {
-    "features": features,
-    "input_length": column(input_lengths),
-    "label_length": column(label_lengths),
-    "weight": column(weights, np.float32),
-    "index": column(indices),
-  }
-  return inputs, labels
-
-
-def _aligned_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-  """Make an array that begins where TensorFlow's tensors do: it takes such an array over and copies any other."""
-  size = math.prod(shape) * dtype.itemsize
-  memory = np.empty(size + TENSOR_ALIGNMENT, np.uint8)
-  start = -memory.ctypes.data % TENSOR_ALIGNMENT
-  return memory[start : start + size].view(dtype).reshape(shape)
-
-
 def input_fn(
   batch_size: int,
   dataset: DeepSpeechDataset,
-  orders: Sequence[Sequence[int]],
+  repeat: int = 1,
   num_replicas: int = 1,
   num_threads: int | None = None,
 ) -> "tf.data.Dataset":
-  """Build the tf.data.Dataset of padded batches with so many utterances each.
+  """Build the tf.data.Dataset of padded batches with so many utterances each, in the order of the entries.
 
   Args:
     batch_size: utterances a global batch.
     dataset: the utterances.
-    orders: for each epoch the indices into `dataset.entries`; no batch straddles two epochs.
+    repeat: how many times to go through the entries; a batch may hold the last of them and the first.
     num_replicas: each global batch is given as so many batches, one a replica; it divides `batch_size`.
     num_threads: threads that read audio; None for one a processor.
 
@@ -306,12 +202,13 @@ def input_fn(
   """
   if batch_size % num_replicas:
     raise ValueError(f"batch_size {batch_size} is not divisible by num_replicas {num_replicas}")
-  return batched_input_fn(dataset, cut_all(orders, batch_size), num_replicas, num_threads)
+  batches = cut_all([list(range(len(dataset.entries))) * repeat], batch_size)
+  return batched_input_fn(dataset, batches, num_replicas, num_threads)
 
 
 def batched_input_fn(
   dataset: DeepSpeechDataset,
-  batches: Collection[Sequence[int]],
+  batches: Collection[PlannedBatch],
   num_replicas: int = 1,
   num_threads: int | None = None,
 ) -> "tf.data.Dataset":
@@ -319,7 +216,8 @@ def batched_input_fn(
 
   Args:
     dataset: the utterances.
-    batches: each global batch as indices into `dataset.entries`; gone through once for each pass over the result.
+    batches: the global batches, whose indices are places in `dataset.entries`; gone through once for each pass over the
+      result.
     num_replicas: each global batch is given as so many batches, one a replica.
     num_threads: threads that read audio; None for one a processor.
 
@@ -368,7 +266,7 @@ def batched_input_fn(
 class _Passes:
   """Hands out batches one by one to any number of iterators, each from the first batch to the last."""
 
-  def __init__(self, dataset: DeepSpeechDataset, batches: Collection[Sequence[int]], num_replicas: int, num_threads):
+  def __init__(self, dataset: DeepSpeechDataset, batches: Collection[PlannedBatch], num_replicas: int, num_threads):
     self._dataset = dataset
     self._load = lambda: load_batches(dataset, batches, num_replicas, num_threads)
     self._length = len(batches) * num_replicas

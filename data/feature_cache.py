@@ -14,7 +14,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
@@ -42,7 +42,7 @@ class FeatureCache:
   network is trained on does not depend on what the cache holds.
   """
 
-  def __init__(self, folder: str, settings: Mapping[str, float], num_bins: int):
+  def __init__(self, folder: str, settings: Mapping[str, Any], num_bins: int):
     """Open the cache, or make it.
 
     Args:
@@ -53,9 +53,9 @@ class FeatureCache:
     Raises:
       UserError: the folder cannot be made or read.
     """
-    described = json.dumps(
-      {"format": FORMAT} | {name: float(value) for name, value in settings.items()}, sort_keys=True
-    )
+    # Numbers of the same value are the same, whole or not.
+    values = {name: float(value) if isinstance(value, (int, float)) else value for name, value in settings.items()}
+    described = json.dumps({"format": FORMAT, **values}, sort_keys=True)
     self._folder = os.path.join(folder, hashlib.blake2b(described.encode(), digest_size=8).hexdigest())
     self._num_bins = num_bins
     self._lock = threading.Lock()

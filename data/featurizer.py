@@ -4,6 +4,7 @@ import numpy as np
 
 from data.vocabulary import normalize_text, read_vocabulary
 from official_utils.misc.errors import UserError
+from settings import window_and_hop
 
 # Samples that are transformed at once, and frames whose sum is taken at once.
 BLOCK_SAMPLES = 40_000
@@ -73,28 +74,6 @@ def _log_power_over_eps(
   return log_power
 
 
-def window_and_hop(sample_rate: int, window_ms: float, stride_ms: float) -> tuple[int, int]:
-  """Convert window and stride from milliseconds to samples."""
-  window_size = int(0.001 * sample_rate * window_ms)
-  hop = int(0.001 * sample_rate * stride_ms)
-  # Two points of a Hann window are zeros.
-  if window_size < 3:
-    raise UserError(
-      f"--window_ms={window_ms} is {max(window_size, 0)} samples at {sample_rate} Hz; it must be at least 3: "
-      f"raise --window_ms to {3000 / sample_rate:.4g} or more"
-    )
-  if hop < 1:
-    raise UserError(
-      f"--stride_ms={stride_ms} is 0 samples at {sample_rate} Hz; it must be at least 1: "
-      f"raise --stride_ms to {1000 / sample_rate:.4g} or more"
-    )
-  if hop > window_size:
-    raise UserError(
-      f"--stride_ms={stride_ms} is longer than --window_ms={window_ms}, which would skip samples: lower --stride_ms"
-    )
-  return window_size, hop
-
-
 def count_bins(sample_rate: int, window_size: int, max_freq: float | None = None) -> int:
   """Count the frequency bins k with k * sample_rate / window_size <= max_freq (default: half the sample rate)."""
   if max_freq is None:
@@ -126,7 +105,12 @@ def normalize(spectrogram: np.ndarray, out: np.ndarray | None = None) -> np.ndar
 
 
 class AudioFeaturizer:
-  """Computes the network's input from samples with fixed settings."""
+  """Computes spectrograms from samples with fixed settings.
+
+  Attributes:
+    window_and_hop: samples of a window, and from window to window.
+    num_feature_bins: the number of features a frame.
+  """
 
   def __init__(
     self, sample_rate: int = 16000, window_ms: float = 20.0, stride_ms: float = 10.0, normalize: bool = True
@@ -143,12 +127,13 @@ class AudioFeaturizer:
     self.window_ms = window_ms
     self.stride_ms = stride_ms
     self.normalize = normalize
-    self._window_size, self._hop = window_and_hop(sample_rate, window_ms, stride_ms)
-    self.num_feature_bins = count_bins(sample_rate, self._window_size)
+    self.window_and_hop = window_and_hop(sample_rate, window_ms, stride_ms)
+    self.num_feature_bins = count_bins(sample_rate, self.window_and_hop[0])
 
   def num_frames(self, num_samples: int | np.ndarray) -> np.integer | np.ndarray:
     """Tell how many frames `featurize` makes of so many samples (an integer or an array of integers)."""
-    return np.maximum(1, (num_samples - self._window_size) // self._hop + 1)
+    window_size, hop = self.window_and_hop
+    return np.maximum(1, (num_samples - window_size) // hop + 1)
 
   def featurize(self, samples: np.ndarray) -> np.ndarray:
     """Compute float32 [frames, bins] from float [samples]."""

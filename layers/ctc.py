@@ -9,7 +9,7 @@ def ctc_losses(
   """Compute each utterance's CTC loss; the last class is the blank.
 
   Args:
-    logits: [time, batch, classes], before the softmax.
+    logits: [batch, time, classes], before the softmax.
     logit_lengths: [batch] int32, real time steps.
     labels: [batch, labels] int32, padded with anything.
     label_lengths: [batch] int32, real labels.
@@ -28,6 +28,7 @@ def ctc_losses(
   losses = tf.compat.v1.nn.ctc_loss(
     labels=tf.SparseTensor(indices, tf.gather_nd(labels, indices), tf.shape(labels, out_type=tf.int64)),
     inputs=logits,
+    time_major=False,
     sequence_length=logit_lengths,
     ignore_longer_outputs_than_inputs=True,
   )
@@ -52,6 +53,5 @@ def count_needed_steps(labels: "tf.Tensor", label_lengths: "tf.Tensor") -> "tf.T
 
 def _blank_losses(logits, logit_lengths):
   """Compute the loss of the one path that spells nothing: blanks only."""
-  is_real = tf.range(tf.shape(logits)[0])[:, tf.newaxis] < logit_lengths
-  blank = tf.nn.log_softmax(logits)[:, :, -1]
-  return -tf.reduce_sum(blank * tf.cast(is_real, logits.dtype), axis=0)
+  is_real = tf.sequence_mask(logit_lengths, tf.shape(logits)[1], logits.dtype)
+  return -tf.reduce_sum(tf.nn.log_softmax(logits)[:, :, -1] * is_real, axis=1)

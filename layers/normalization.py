@@ -27,12 +27,11 @@ def early_momentum(step: "tf.Tensor") -> "tf.Tensor":
 
 def batch_norm(
   inputs: "tf.Tensor",
-  lengths: "tf.Tensor",
   training: bool,
-  name: str,
+  name: str | None = None,
   mask: "tf.Tensor | None" = None,
   momentum: "tf.Tensor | float" = MOMENTUM,
-) -> tuple["tf.Tensor", "tf.Tensor"]:
+) -> "tf.Tensor":
   """Normalise each channel over batch, time and what lies between.
 
   The moving variance takes the n / (n - 1) correction for images [batch, time, bins, channels] and not for sequences:
@@ -41,23 +40,23 @@ def batch_norm(
 
   Args:
     inputs: [..., channels], of rank 2 to 4.
-    lengths: [batch], handed through.
     training: whether to use (and record) the batch's own statistics.
-    name: the scope of gamma, beta, moving_mean and moving_variance.
+    name: the scope of gamma, beta, moving_mean and moving_variance; None for batch_normalization, and from the second
+      on batch_normalization_1 and so on.
     mask: 1 where a frame is real, 0 in the padding, broadcastable to the inputs; None counts every frame.
     momentum: how much of the moving averages an update keeps.
 
   Returns:
-    Outputs of the inputs' shape, zero where the mask is, and the lengths.
+    Outputs of the inputs' shape, zero where the mask is.
   """
   channels = inputs.shape[-1]
-  with tf.compat.v1.variable_scope(name):
+  with tf.compat.v1.variable_scope(name, default_name="batch_normalization"):
     gamma = tf.compat.v1.get_variable("gamma", [channels], inputs.dtype, tf.compat.v1.ones_initializer())
     beta = tf.compat.v1.get_variable("beta", [channels], inputs.dtype, tf.compat.v1.zeros_initializer())
     moving_mean = _moving_average("moving_mean", channels, inputs.dtype, tf.compat.v1.zeros_initializer())
     moving_variance = _moving_average("moving_variance", channels, inputs.dtype, tf.compat.v1.ones_initializer())
   if not training:
-    return _normalize(inputs, moving_mean, moving_variance, gamma, beta, mask), lengths
+    return _normalize(inputs, moving_mean, moving_variance, gamma, beta, mask)
   if inputs.shape.rank == 4 and mask is None:
     outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(inputs, gamma, beta, epsilon=EPSILON)
   else:
@@ -68,7 +67,7 @@ def batch_norm(
   for average, value in ((moving_mean, mean), (moving_variance, variance)):
     update = average.assign_sub((average - tf.stop_gradient(value)) * (1 - momentum))
     tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.UPDATE_OPS, update)
-  return outputs, lengths
+  return outputs
 
 
 def _count_frames(inputs, mask):

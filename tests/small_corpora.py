@@ -6,7 +6,9 @@ import numpy as np
 import soundfile
 
 from data import manifest
-from data.dataset import AudioConfig, DatasetConfig, DeepSpeechDataset
+from data.batches import cut_all
+from data.dataset import AudioConfig, DatasetConfig, DeepSpeechDataset, batched_input_fn
+from data.loading import load_batches
 
 VOCABULARY = os.path.join(os.path.dirname(__file__), "..", "data", "vocabulary.txt")
 RATE = 16000
@@ -17,8 +19,20 @@ def output_length(frames):
 
 
 def open_dataset(data_path: str, normalize: bool = True, **options) -> DeepSpeechDataset:
-  config = DatasetConfig(AudioConfig(normalize=normalize), data_path, options.pop("vocabulary", VOCABULARY), **options)
+  config = DatasetConfig(
+    AudioConfig(RATE, 20, 10, normalize), data_path, options.pop("vocabulary", VOCABULARY), **options
+  )
   return DeepSpeechDataset(config, output_length)
+
+
+def generate_batches(batch_size: int, dataset: DeepSpeechDataset, orders, num_replicas: int = 1, num_threads=None):
+  """Yield the batches of epochs as numpy arrays; orders are indices of the entries, epoch by epoch."""
+  return load_batches(dataset, cut_all(orders, batch_size), num_replicas, num_threads)
+
+
+def ordered_input_fn(batch_size: int, dataset: DeepSpeechDataset, orders, num_replicas: int = 1, num_threads=None):
+  """Build the tf.data.Dataset of the same batches."""
+  return batched_input_fn(dataset, cut_all(orders, batch_size), num_replicas, num_threads)
 
 
 def make_corpus(folder, utterances, sizes=None) -> str:

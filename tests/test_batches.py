@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from data.batches import Batching, batch_wise_dataset_shuffle, cut, epoch_order
+from data.batches import Batching, PlannedBatch, batch_wise_dataset_shuffle, cut, epoch_order
 
 with open(os.path.join(os.path.dirname(__file__), "fixtures", "shuffle.json")) as _file:
   SHUFFLES = json.load(_file)
@@ -135,5 +135,26 @@ def test_the_batches_of_several_epochs_come_one_after_the_other_as_often_as_want
   batching = Batching(np.linspace(1, 9, 100), 8, limit)
   batches = batching.of_epochs([2, 3])
   for _ in range(2):
-    assert list(batches) == batching.epoch(2) + batching.epoch(3)
+    expected = [PlannedBatch(epoch, indices) for epoch in (2, 3) for indices in batching.epoch(epoch)]
+    assert list(batches) == expected
   assert len(batches) == len(list(batches)) == batching.num_batches(2) + batching.num_batches(3)
+
+
+@hypothesis.given(
+  size=st.integers(1, 40),
+  limit=st.one_of(st.none(), st.floats(1, 60)),
+  skip=st.integers(0, 200),
+  seed=st.integers(0, 99),
+)
+def test_batches_can_begin_anywhere(size, limit, skip, seed):
+  batching = Batching(np.linspace(1, 9, size), 3, limit, seed=seed)
+  whole, rest = batching.of_epochs([0, 1, 2]), batching.of_epochs([0, 1, 2], skip)
+  assert list(rest) == list(whole)[skip:]
+  assert len(rest) == len(list(rest))
+
+
+@pytest.mark.parametrize("case", SHUFFLES["cases"], ids=str)
+def test_without_a_generator_pythons_own_is_drawn_from_as_the_original_does(case):
+  random.seed(case["seed"])
+  order = batch_wise_dataset_shuffle(range(case["size"]), case["epoch_index"], case["sortagrad"], case["batch_size"])
+  assert order == case["order"]

@@ -7,6 +7,7 @@ import pytest
 import runs
 
 import deep_speech
+from data.batches import cut_all
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
 from training import calls
@@ -48,5 +49,5 @@ def test_the_graph_is_let_go(chosen):
 
 
 def test_binds_the_batches(chosen):
-  batches = list(calls.bind_input_fn(chosen, [[0, 1], [2]], 1)())
+  batches = list(calls.bind_input_fn(chosen, cut_all([[0, 1, 2]], 2), 1)())
   assert [inputs["index"].numpy()[:, 0].tolist() for inputs, _ in batches] == [[0, 1], [2]]

@@ -1,177 +1,48 @@
-"""Tries the model_dir: what it refuses, and how epochs are counted from what the checkpoint holds."""
+"""Finds, reads and compares checkpoints, sound and damaged ones."""
 
-import json
 import os
-import shutil
 
+import numpy as np
 import pytest
 
+from official_utils import checkpoints
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
-from training import checkpoints
-
-FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
-VOCABULARY = " abc-"
-SETTINGS = {"rnn_type": "gru", "rnn_hidden_size": 8, "is_bidirectional": True, "sample_rate": 16000}
 
 
-def save_global_step(path, step: int):
+@pytest.fixture
+def checkpoint(tmp_path) -> str:
+  """Write a checkpoint with two variables."""
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-    variable = tf.compat.v1.train.get_or_create_global_step()
-    variable.load(step, session)
-    tf.compat.v1.train.Saver().save(session, os.path.join(path, "model.ckpt"), global_step=step)
+    tf.compat.v1.get_variable("weight", initializer=np.ones([2, 3], np.float32))
+    tf.compat.v1.get_variable("bias", initializer=np.zeros([3], np.float32))
+    session.run(tf.compat.v1.global_variables_initializer())
+    return tf.compat.v1.train.Saver().save(session, str(tmp_path / "model.ckpt"), global_step=7)
 
 
-def prepare(path, settings=SETTINGS, vocabulary=VOCABULARY, flags=None) -> checkpoints.ModelDir:
-  model_dir = checkpoints.ModelDir(str(path))
-  model_dir.prepare(flags or {}, settings, vocabulary, dict)
-  return model_dir
+def test_the_newest_is_found_and_read(checkpoint, tmp_path):
+  assert checkpoints.newest_checkpoint(str(tmp_path)) == checkpoint
+  assert checkpoints.read_shapes(checkpoint) == {"weight": [2, 3], "bias": [3]}
+  np.testing.assert_array_equal(checkpoints.read_variable(checkpoint, "weight"), np.ones([2, 3]))
+  assert checkpoints.newest_checkpoint(str(tmp_path / "nowhere")) is None
 
 
-def test_prepare_writes_what_a_reader_needs(tmp_path):
-  path = tmp_path / "new" / "dir"
-  prepare(path, flags={"seed": 3})
-  assert json.loads((path / checkpoints.FLAGS_FILE).read_text()) == {"seed": 3}
-  assert json.loads((path / checkpoints.SETTINGS_FILE).read_text()) == SETTINGS
-  assert (path / checkpoints.VOCABULARY_FILE).read_text() == " \na\nb\nc\n-\n"
-  assert {*checkpoints.MARKER_FILES, checkpoints.LOCK_FILE} == set(os.listdir(path))
+@pytest.mark.parametrize(
+  ("wanted", "is_whole", "difference"),
+  [
+    ({"weight": [2, 3], "bias": [3]}, True, None),
+    ({"weight": [2, 3]}, False, None),
+    ({"weight": [2, 3]}, True, ("bias", [3], "absent")),
+    ({"weight": [3, 2]}, False, ("weight", [2, 3], [3, 2])),
+    ({"other": []}, False, ("other", "absent", [])),
+  ],
+)
+def test_the_first_difference_is_named(wanted, is_whole, difference, checkpoint):
+  assert checkpoints.find_difference(checkpoint, wanted, is_whole) == difference
 
 
-@pytest.mark.parametrize("name", list(SETTINGS))
-def test_another_setting_is_refused_naming_both(tmp_path, name):
-  prepare(tmp_path)
-  save_global_step(tmp_path, 1)
-  prepare(tmp_path)
-  with pytest.raises(UserError, match=rf"--{name}={SETTINGS[name]}.*--{name}=other"):
-    prepare(tmp_path, SETTINGS | {name: "other"})
-
-
-def test_another_vocabulary_is_refused_naming_both(tmp_path):
-  prepare(tmp_path)
-  save_global_step(tmp_path, 1)
-  with pytest.raises(UserError, match="' abc-' and now ' abd-'"):
-    prepare(tmp_path, vocabulary=" abd-")
-
-
-def test_a_run_that_failed_before_its_first_checkpoint_binds_nobody(tmp_path):
-  prepare(tmp_path)
-  prepare(tmp_path, SETTINGS | {"rnn_type": "lstm"}, " abd-")
-  assert json.loads((tmp_path / checkpoints.SETTINGS_FILE).read_text())["rnn_type"] == "lstm"
-
-
-@pytest.mark.parametrize("content", ["{", "[]", "\x80"])
-def test_a_damaged_settings_file_is_named(tmp_path, content):
-  save_global_step(tmp_path, 1)
-  (tmp_path / checkpoints.SETTINGS_FILE).write_text(content)
-  with pytest.raises(UserError, match="settings.json is damaged"):
-    prepare(tmp_path)
-
-
-def test_damaged_records_are_named(tmp_path):
-  model_dir = checkpoints.ModelDir(str(tmp_path))
-  for line in ("{", "[]", '{"WER": 1}'):
-    (tmp_path / checkpoints.EVAL_FILE).write_text('{"epoch": 1, "WER": 1}\n' + line + "\n")
-    with pytest.raises(UserError, match="eval.jsonl, line 2"):
-      model_dir.evaluations()
-  for content in ("{}", '{"epoch_ends": 3}', '{"epoch_ends": ["1"]}'):
-    (tmp_path / checkpoints.PROGRESS_FILE).write_text(content)
-    with pytest.raises(UserError, match="progress.json has no list"):
-      model_dir.completed_epochs(10)
-
-
-def test_a_checkpoint_that_is_gone_is_an_error_and_no_new_beginning(tmp_path):
-  save_global_step(tmp_path, 7)
-  model_dir = checkpoints.ModelDir(str(tmp_path))
-  (tmp_path / "model.ckpt-7.data-00000-of-00001").write_bytes(b"")
-  with pytest.raises(UserError, match="model.ckpt-7 is damaged or gone"):
-    model_dir.global_step()
-  (tmp_path / "model.ckpt-7.index").unlink()
-  with pytest.raises(UserError, match="model.ckpt-7 is damaged or gone.*older one"):
-    model_dir.global_step()
-
-
-@pytest.mark.parametrize("content", [None, "", "garbage"])
-def test_checkpoints_of_which_none_is_named_are_no_new_beginning(content, tmp_path):
-  save_global_step(tmp_path, 7)
-  (tmp_path / "checkpoint").unlink()
-  if content is not None:
-    (tmp_path / "checkpoint").write_text(content)
-  with pytest.raises(UserError, match=r"checkpoint, which names .* missing or damaged.*path: \"model.ckpt-7\""):
-    prepare(tmp_path)
-  # The remedy that is named.
-  (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-7"')
-  assert checkpoints.ModelDir(str(tmp_path)).global_step() == 7
-
-
-def test_a_file_is_no_model_dir(tmp_path):
-  (tmp_path / "file").write_text("")
-  with pytest.raises(UserError, match="cannot write into .*file.*--model_dir"):
-    prepare(tmp_path / "file")
-
-
-def test_epochs_follow_the_checkpoint(tmp_path):
-  model_dir = checkpoints.ModelDir(str(tmp_path))
-  assert model_dir.completed_epochs(10) == 0
-  model_dir.plan_epochs(0, [10, 10])
-  assert model_dir.completed_epochs(10) == 0
-  save_global_step(tmp_path, 9)
-  assert model_dir.completed_epochs(10) == 0
-  # The interrupted epoch starts again and now ends later.
-  model_dir.plan_epochs(0, [10, 10])
-  save_global_step(tmp_path, 19)
-  assert model_dir.completed_epochs(10) == 1
-  assert model_dir.ends_epoch(1)
-  save_global_step(tmp_path, 22)
-  assert not model_dir.ends_epoch(1)
-  save_global_step(tmp_path, 29)
-  assert model_dir.completed_epochs(10) == 2
-  assert model_dir.ends_epoch(2)
-  # Another batch size changes what comes, not what was.
-  assert model_dir.completed_epochs(5) == 2
-  model_dir.plan_epochs(2, [5])
-  save_global_step(tmp_path, 34)
-  assert model_dir.completed_epochs(5) == 3
-
-
-def test_epochs_of_a_checkpoint_without_our_files(tmp_path):
-  save_global_step(tmp_path, 25)
-  model_dir = checkpoints.ModelDir(str(tmp_path))
-  assert model_dir.global_step() == 25
-  assert model_dir.completed_epochs(10) == 2
-  model_dir.plan_epochs(2, [10])
-  assert model_dir.completed_epochs(10) == 2
-  save_global_step(tmp_path, 35)
-  assert model_dir.completed_epochs(10) == 3
-
-
-def test_evaluations(tmp_path):
-  model_dir = checkpoints.ModelDir(str(tmp_path))
-  assert model_dir.evaluations() == []
-  rows = [{"epoch": 1, "WER": 0.5}, {"epoch": 2, "WER": 0.25}, {"epoch": 2, "WER": 0.125}]
-  for row in rows:
-    model_dir.append_evaluation(row)
-  assert model_dir.evaluations() == rows
-  assert model_dir.evaluation_after(2) == rows[2]
-  assert model_dir.evaluation_after(3) is None
-
-
-def test_a_checkpoint_is_checked_against_the_network(tmp_path):
-  shutil.copytree(os.path.join(FIXTURES, "checkpoint"), tmp_path, dirs_exist_ok=True)
-  model_dir = checkpoints.ModelDir(str(tmp_path))
-  shapes = {
-    name: shape
-    for name, shape in tf.train.list_variables(str(tmp_path))
-    if "Adam" not in name and "power" not in name and name != "global_step"
-  }
-  for name, shape, message in [
-    ("dense/kernel", [32, 29], r"dense/kernel is \[16, 29\] there and \[32, 29\] here"),
-    ("dense/bias", None, r"dense/bias is \[29\] there and absent here"),
-    ("new/kernel", [1], r"new/kernel is absent there and \[1\] here"),
-  ]:
-    wanted = {key: value for key, value in (shapes | {name: shape}).items() if value}
-    with pytest.raises(UserError, match=message):
-      model_dir.prepare({}, SETTINGS, VOCABULARY, lambda wanted=wanted: wanted)
-    # A refusal leaves nothing behind that a second try would stumble over.
-    assert not os.path.exists(tmp_path / checkpoints.SETTINGS_FILE)
-  model_dir.prepare({}, SETTINGS, VOCABULARY, lambda: shapes)
-  assert model_dir.global_step() == 4
+def test_damage_is_said_with_the_remedy(checkpoint):
+  os.truncate(f"{checkpoint}.index", 10)
+  for read in (checkpoints.read_shapes, lambda path: checkpoints.read_variable(path, "weight")):
+    with pytest.raises(UserError, match="model.ckpt-7 is damaged or gone; restore it, or name an older one"):
+      read(checkpoint)

@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 import soundfile
 from hypothesis import strategies as st
-from small_corpora import VOCABULARY, make_corpus, names_of, open_dataset, output_length
+from small_corpora import (
+  VOCABULARY,
+  generate_batches,
+  make_corpus,
+  names_of,
+  open_dataset,
+  ordered_input_fn,
+  output_length,
+)
 
 from data import manifest
 from data.batches import Batching
@@ -23,9 +31,9 @@ from data.dataset import (
   batch_wise_dataset_shuffle,
   batched_input_fn,
   epoch_order,
-  generate_batches,
   input_fn,
 )
+from data.loading import load_batches
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
 
@@ -65,15 +73,15 @@ def test_entries_come_in_the_originals_order():
 def test_batches_equal_the_originals(run):
   numbers = np.load(os.path.join(FIXTURES, "dataset.npz"))
   dataset = open_dataset(os.path.join(FIXTURES, "manifest.tsv"), normalize=run["normalize"])
-  order = list(range(7))
+  # As the original's run loop orders them.
   if run["order"] == "reversed":
-    order.reverse()
+    dataset.entries.reverse()
   elif run["order"] == "shuffled":
-    order = batch_wise_dataset_shuffle(order, 1, False, 2, random.Random(5))
-  assert [os.path.join("wavs", names_of(dataset)[index]) for index in order] == run["entry_order"]
+    random.seed(5)
+    dataset.entries = batch_wise_dataset_shuffle(dataset.entries, 1, False, 2)
+  assert [os.path.join("wavs", name) for name in names_of(dataset)] == run["entry_order"]
 
-  # The original repeats within what it cuts into batches: for it, two repetitions are one long epoch.
-  batches = run_in_graph(lambda: input_fn(run["batch_size"], dataset, [order * run["repeat"]]))
+  batches = run_in_graph(lambda: input_fn(run["batch_size"], dataset, run["repeat"]))
   assert len(batches) == run["batches"]
   for number, (inputs, labels) in enumerate(batches):
     expected = {name: numbers[f"{run['key']}/{number}/{name}"] for name in ("input_length", "label_length", "labels")}
@@ -150,7 +158,9 @@ def test_rows_hold_their_utterance_and_zeros(corpus):
 def test_files_of_any_kind_give_features_at_the_rate_asked_for(tmp_path):
   data_path = make_corpus(tmp_path, [(0.5, "ab")])
   soundfile.write(tmp_path / "0.wav", np.random.default_rng(0).uniform(-0.5, 0.5, (22050, 2)), 44100)
-  config = DatasetConfig(AudioConfig(sample_rate=8000, window_ms=25, stride_ms=12.5), data_path, VOCABULARY)
+  config = DatasetConfig(
+    AudioConfig(sample_rate=8000, window_ms=25, stride_ms=12.5, normalize=True), data_path, VOCABULARY
+  )
   inputs, _ = next(generate_batches(1, DeepSpeechDataset(config, output_length), [[0]]))
   assert inputs["features"].shape == (1, 39, 101, 1)
   assert inputs["weight"].tolist() == [[1.0]]
@@ -178,12 +188,12 @@ def test_audio_shorter_than_its_size_promised_gets_no_weight_and_is_named_once(t
 
 def test_the_batch_size_must_suit_the_replicas(corpus):
   with pytest.raises(ValueError, match="batch_size 4 is not divisible by num_replicas 3"):
-    input_fn(4, corpus, [[0]], num_replicas=3)
+    input_fn(4, corpus, num_replicas=3)
 
 
 def test_tensorflow_gets_what_the_generator_yields(corpus):
   orders = [[4, 3, 2, 1, 0], [5]]
-  fetched = run_in_graph(lambda: input_fn(4, corpus, orders, num_replicas=2, num_threads=2))
+  fetched = run_in_graph(lambda: ordered_input_fn(4, corpus, orders, num_replicas=2, num_threads=2))
   expected = list(generate_batches(4, corpus, orders, num_replicas=2))
   assert len(fetched) == len(expected) == 6
   for (inputs, labels), (expected_inputs, expected_labels) in zip(fetched, expected, strict=True):
@@ -196,7 +206,7 @@ def test_tensorflow_gets_what_the_generator_yields(corpus):
 def test_two_iterators_do_not_disturb_each_other_and_no_thread_is_left(corpus):
   before = set(threading.enumerate())
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-    made = input_fn(1, corpus, [range(12)], num_threads=2)
+    made = ordered_input_fn(1, corpus, [range(12)], num_threads=2)
     iterators = [tf.compat.v1.data.make_initializable_iterator(made) for _ in range(2)]
     following = [iterator.get_next()[0]["index"] for iterator in iterators]
     for _ in range(2):
@@ -219,19 +229,19 @@ def test_batches_by_duration_reach_tensorflow_for_any_number_of_replicas(corpus,
     parts = [inputs for inputs, _ in fetched[number * num_replicas : (number + 1) * num_replicas]]
     weights = np.concatenate([part["weight"][:, 0] for part in parts])
     indices = np.concatenate([part["index"][:, 0] for part in parts])
-    assert indices[weights > 0].tolist() == list(batch)
+    assert indices[weights > 0].tolist() == list(batch.indices)
     assert np.isclose(weights.sum(), num_replicas)
     padded = sum(part["features"].shape[0] * part["features"].shape[1] for part in parts if part["weight"].any())
-    assert padded <= 100 or len(batch) == 1
+    assert padded <= 100 or len(batch.indices) == 1
 
 
 def test_with_a_cache_batches_are_rounded_whether_they_come_from_it_or_not(corpus, tmp_path):
   config = dataclasses.replace(corpus.config, feature_cache_dir=str(tmp_path / "cache"))
-  plain = run_in_graph(lambda: input_fn(5, corpus, [range(12)]))
+  plain = run_in_graph(lambda: ordered_input_fn(5, corpus, [range(12)]))
   runs = []
   for _ in range(2):
     cached = DeepSpeechDataset(config, output_length)
-    runs += [run_in_graph(lambda dataset=cached: input_fn(5, dataset, [range(12)])) for _ in range(2)]
+    runs += [run_in_graph(lambda dataset=cached: ordered_input_fn(5, dataset, [range(12)])) for _ in range(2)]
   for run in runs:
     for (inputs, labels), (expected, expected_labels) in zip(run, plain, strict=True):
       assert inputs["features"].dtype == np.float32
@@ -246,7 +256,7 @@ def test_a_failure_within_the_generator_is_kept_for_the_run_loop(tmp_path):
   dataset = open_dataset(data_path)
   os.remove(dataset.entries[1].path)
   with pytest.raises(tf.errors.OpError):
-    run_in_graph(lambda: input_fn(1, dataset, [[0, 1, 2]]))
+    run_in_graph(lambda: ordered_input_fn(1, dataset, [[0, 1, 2]]))
   assert isinstance(dataset.failure, UserError)
   assert dataset.entries[1].path in str(dataset.failure)
 
@@ -269,3 +279,36 @@ def test_evaluation_keeps_them_without_weight(tmp_path, caplog):
   assert inputs["weight"].tolist() == [[1.0], [0.0]]
   assert not dataset.left_out
   assert not caplog.records
+
+
+def test_epoch_and_index_reach_the_place_where_an_utterance_is_loaded(corpus):
+  class Recording(DeepSpeechDataset):
+    """Keeps what is loaded; may be called by several threads."""
+
+    def load(self, epoch, index):
+      loaded.append((epoch, index))
+      return super().load(epoch, index)
+
+  loaded: list[tuple[int, int]] = []
+  dataset = Recording(corpus.config, output_length)
+  batching = Batching(dataset.seconds, 5, seed=3)
+  whole = list(load_batches(dataset, batching.of_epochs([4, 5])))
+  places = [(batch.epoch, index) for batch in batching.of_epochs([4, 5]) for index in batch.indices]
+  assert sorted(loaded) == sorted(places)
+  assert {epoch for epoch, _ in loaded} == {4, 5}
+
+  # From any position on: the same batches, and nothing that comes before is loaded.
+  for skip in (1, 3, 5):
+    loaded.clear()
+    rest = list(load_batches(dataset, batching.of_epochs([4, 5], skip)))
+    assert len(rest) == len(whole) - skip == len(batching.of_epochs([4, 5], skip))
+    for (inputs, labels), (expected, expected_labels) in zip(rest, whole[skip:], strict=True):
+      np.testing.assert_array_equal(inputs["features"], expected["features"])
+      np.testing.assert_array_equal(labels, expected_labels)
+    assert sorted(loaded) == sorted(places[len(places) - len(loaded) :])
+
+
+def test_without_a_rule_for_lengths_every_utterance_is_long_enough(corpus):
+  dataset = DeepSpeechDataset(corpus.config)
+  assert dataset.is_feasible(0, 0)
+  assert len(dataset.entries) == 12

@@ -9,15 +9,17 @@ import shutil
 import numpy as np
 import pytest
 import runs
+from small_corpora import generate_batches, ordered_input_fn
 
 import deep_speech
-import inference
 from data import dataset as speech_dataset
 from data import manifest
 from official_utils import estimator as tf_estimator
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
-from training import checkpoints, progress
+from training import progress
+from training.model_dir import ModelDir
+from transcribe import load_model
 
 RATE = 16000
 FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
@@ -49,7 +51,7 @@ def make_estimator(flags_obj, devices=("/cpu:0",)):
 
 def bind_input_fn(flags_obj, orders, num_replicas=1):
   chosen = deep_speech.generate_dataset(flags_obj.train_data_dir, flags_obj)
-  return chosen, lambda: speech_dataset.input_fn(flags_obj.batch_size, chosen, orders, num_replicas)
+  return chosen, lambda: ordered_input_fn(flags_obj.batch_size, chosen, orders, num_replicas)
 
 
 def test_predictions_are_consistent(tones_dir, tmp_path):
@@ -107,7 +109,7 @@ def test_every_utterance_counts_once_however_many_are_left_over(tones_dir, tmp_p
   assert hook.steps == 1 + -(-left_over // batch_size)
   assert estimator.get_variable_value("global_step") == hook.steps
   batches = list(
-    speech_dataset.generate_batches(
+    generate_batches(
       batch_size, deep_speech.generate_dataset(flags_obj.train_data_dir, flags_obj), [order], num_replicas
     )
   )
@@ -139,7 +141,7 @@ def test_run_writes_rows_and_returns_the_test_results(tones_dir, tmp_path, capsy
     "--show_samples=3",
   ]
   results = deep_speech.run_deep_speech(runs.parse(*runs.arguments(tones_dir, model_dir, *options)))
-  rows = checkpoints.ModelDir(model_dir).evaluations()
+  rows = ModelDir(model_dir).evaluations()
   assert [row["epoch"] for row in rows] == [2, 3]
   assert [row["global_step"] for row in rows] == [6, 9]
   assert results["global_step"] == 9
@@ -159,7 +161,7 @@ def test_stops_at_the_threshold_and_stays_stopped(tones_dir, tmp_path, capsys):
   assert "after epoch 1 is at or below the threshold 1000" in capsys.readouterr().out
   deep_speech.run_deep_speech(runs.parse(*options))
   assert "after epoch 1 is at or below the threshold 1000" in capsys.readouterr().out
-  assert checkpoints.ModelDir(str(tmp_path)).global_step() == 3
+  assert ModelDir(str(tmp_path)).global_step() == 3
 
 
 def test_resumes_with_the_next_epoch(tones_dir, tmp_path, capsys):
@@ -167,8 +169,8 @@ def test_resumes_with_the_next_epoch(tones_dir, tmp_path, capsys):
     flags_obj = runs.parse(*runs.arguments(tones_dir, str(tmp_path), f"--train_epochs={epochs}"))
     deep_speech.run_deep_speech(flags_obj)
   assert "found 1 epochs done" in capsys.readouterr().out
-  assert [row["epoch"] for row in checkpoints.ModelDir(str(tmp_path)).evaluations()] == [1, 2, 3]
-  assert checkpoints.ModelDir(str(tmp_path)).global_step() == 9
+  assert [row["epoch"] for row in ModelDir(str(tmp_path)).evaluations()] == [1, 2, 3]
+  assert ModelDir(str(tmp_path)).global_step() == 9
   # What can be drawn again is not written.
   assert {path.stem for path in tmp_path.glob("*.index")} == {f"model.ckpt-{step}" for step in (3, 6, 9)}
 
@@ -183,7 +185,7 @@ def test_runs_from_end_to_end_on_three_replicas(tones_dir, tmp_path, capsys):
   flags_obj = runs.parse(*runs.arguments(tones_dir, str(tmp_path), "--batch_size=6"))
   deep_speech.run_deep_speech(flags_obj, devices=["/cpu:0", "/cpu:1", "/cpu:2"])
   assert "epoch 1/1  loss" in capsys.readouterr().out
-  assert checkpoints.ModelDir(str(tmp_path)).global_step() == 4
+  assert ModelDir(str(tmp_path)).global_step() == 4
 
 
 def test_a_network_that_came_to_nan_is_said(tones_dir, tmp_path):
@@ -207,7 +209,7 @@ def test_batches_by_duration_half_precision_and_a_cache(tones_dir, tmp_path, cap
   options += ["--rnn_type=gru_reset_after", f"--feature_cache_dir={tmp_path / 'cache'}"]
   flags_obj = runs.parse(*runs.arguments(tones_dir, str(tmp_path / "model"), *options))
   deep_speech.run_deep_speech(flags_obj)
-  rows = checkpoints.ModelDir(str(tmp_path / "model")).evaluations()
+  rows = ModelDir(str(tmp_path / "model")).evaluations()
   assert [row["epoch"] for row in rows] == [1, 2]
   assert all(0 <= row["input_wait"] < 1 for row in rows)
   seconds = deep_speech.generate_dataset(flags_obj.train_data_dir, flags_obj).seconds
@@ -246,7 +248,7 @@ def test_evaluates_a_checkpoint_on_several_manifests(tones_dir, tones_model, cap
   flags_obj = runs.parse("--mode=evaluate", "--num_gpus=0", *options)
   rows = deep_speech.evaluate_checkpoint(flags_obj)
   assert [row["manifest"] for row in rows] == paths
-  last = checkpoints.ModelDir(tones_model).evaluations()[-1]
+  last = ModelDir(tones_model).evaluations()[-1]
   assert {key: rows[0][key] for key in ("WER", "CER", "global_step")} == {
     key: last[key] for key in ("WER", "CER", "global_step")
   }
@@ -259,17 +261,17 @@ def test_exports_any_checkpoint(tones_dir, tones_model, tmp_path):
   export_dir = str(tmp_path / "exports")
   options = ["--mode=export", f"--model_dir={tones_model}", f"--export_dir={export_dir}"]
   earlier = f"{tones_model}/model.ckpt-3"
-  rows = checkpoints.ModelDir(tones_model).evaluations()
+  rows = ModelDir(tones_model).evaluations()
   best = min(rows, key=lambda row: (row["WER"], row["CER"]))["global_step"]
   folders = deep_speech.export_checkpoint(runs.parse(*options, f"--checkpoint={earlier}"))
   assert folders == [f"{export_dir}/last/3"] + ([f"{export_dir}/best/3"] if best == 3 else [])
   assert f"{export_dir}/last/9" in deep_speech.export_checkpoint(runs.parse(*options))
   # Nothing that is there is removed.
   assert sorted(os.listdir(f"{export_dir}/last")) == ["3", "9"]
-  weights = inference.load_model(f"{export_dir}/last/9").log_probs([np.zeros(RATE, np.float32)])
-  np.testing.assert_array_equal(
-    weights[0], inference.load_model(tones_model).log_probs([np.zeros(RATE, np.float32)])[0]
+  ours, theirs = (
+    load_model(path).model.log_probs([np.zeros(RATE, np.float32)])[0] for path in (f"{export_dir}/last/9", tones_model)
   )
+  np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("mode", ["evaluate", "export"])
@@ -295,7 +297,7 @@ def test_refuses_what_is_no_checkpoint_of_these_flags(mode, option, message, ton
 
 
 def test_each_cycle_exports_the_last_model_and_the_best(tones_dir, tones_model, tmp_path):
-  rows = checkpoints.ModelDir(tones_model).evaluations()
+  rows = ModelDir(tones_model).evaluations()
   best = min(rows, key=lambda row: (row["WER"], row["CER"]))["global_step"]
   assert os.listdir(f"{tones_model}/export/last") == [str(rows[-1]["global_step"])]
   assert os.listdir(f"{tones_model}/export/best") == [str(best)]
@@ -357,7 +359,7 @@ def test_all_manifests_are_checked_before_the_first_is_scored(tones_dir, tones_m
 
 def test_half_precision_with_a_loss_scale_is_evaluated_and_exported(tones_dir, tmp_path):
   model_dir = str(tmp_path / "model")
-  options = runs.arguments(tones_dir, model_dir, "--dtype=fp16", "--loss_scale=dynamic", "--keep_exports=0")
+  options = runs.arguments(tones_dir, model_dir, "--dtype=bf16", "--loss_scale=dynamic", "--keep_exports=0")
   deep_speech.run_deep_speech(runs.parse(*options))
   # Not --model_dir, but a checkpoint by the name of one of its files.
   option = f"--checkpoint={model_dir}/model.ckpt-3.index"

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 import decoder
-import deep_speech
 import deep_speech_model
+import networks
 from layers import ctc
 from official_utils.lazy import tf
+from settings import make_settings
+from training.optimizer import Optimizer
 
 FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
 LABELS = " abcdefghijklmnopqrstuvwxyz'-"
@@ -60,7 +62,7 @@ class Network:
       self.frames = tf.compat.v1.placeholder(tf.int32, [None])
       self.labels = tf.compat.v1.placeholder(tf.int32, [None, None])
       self.label_lengths = tf.compat.v1.placeholder(tf.int32, [None])
-      model = deep_speech_model.make_network(settings, len(LABELS))
+      model = networks.make_network(make_settings(settings).network, len(LABELS))
       self.logits, self.lengths = model(self.features, self.frames, training=False)
       losses = ctc.ctc_losses(self.logits, self.lengths, self.labels, self.label_lengths)
       variables = tf.compat.v1.trainable_variables()
@@ -74,8 +76,7 @@ class Network:
 
   def infer(self, features, frames):
     """Return logits [batch, time, classes] and lengths."""
-    logits, lengths = self.session.run([self.logits, self.lengths], {self.features: features, self.frames: frames})
-    return logits.transpose(1, 0, 2), lengths
+    return self.session.run([self.logits, self.lengths], {self.features: features, self.frames: frames})
 
   def run_gradients(self, features, frames, labels, label_lengths):
     feeds = {self.features: features, self.frames: frames, self.labels: labels, self.label_lengths: label_lengths}
@@ -141,14 +142,15 @@ def test_unmasked_network_lets_padding_leak():
   part = utterances([26])[0]
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     features = tf.compat.v1.placeholder(tf.float32, [None, None, BINS, 1])
-    logits, _ = deep_speech_model.make_network(settings, 29)(features, tf.constant([26]), training=False)
+    network = networks.make_network(make_settings(settings).network, 29)
+    logits, _ = network(features, tf.constant([26]), training=False)
     variables = tf.compat.v1.global_variables()
     values = far_values(variables)
     for variable in variables:
       variable.load(values[variable.op.name], session)
     alone = session.run(logits, {features: part[np.newaxis]})
     padded = session.run(logits, {features: batch([part], 60, 0.0)})
-  assert np.abs(padded[: len(alone)] - alone).max() > 1e-2
+  assert np.abs(padded[:, : alone.shape[1]] - alone).max() > 1e-2
 
 
 def train_losses(compute_dtype, num_steps: int) -> list[float]:
@@ -157,14 +159,14 @@ def train_losses(compute_dtype, num_steps: int) -> list[float]:
   settings |= {"use_bias": True, "conv_layout": "official", "mask_padding": True}
   lengths = [60, 43, 29, 78]
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-    model = deep_speech_model.make_network(settings, len(LABELS))._replace(compute_dtype=compute_dtype)
+    model = networks.make_network(make_settings(settings).network, len(LABELS), compute_dtype=compute_dtype)
     features = tf.constant(batch(utterances(lengths), 80, np.nan))
     logits, steps = model(features, tf.constant(lengths), training=True)
     labels = tf.constant(np.random.default_rng(3).integers(0, 28, [4, 5]), tf.int32)
     loss = tf.reduce_mean(ctc.ctc_losses(logits, steps, labels, tf.constant([5, 2, 3, 4])))
     variables = tf.compat.v1.trainable_variables()
     assert {variable.dtype.base_dtype for variable in variables} == {logits.dtype} == {tf.float32}
-    train_op = deep_speech.make_train_op(loss, 1e-3)
+    train_op = Optimizer(1e-3).minimize(loss)
     session.run(tf.compat.v1.global_variables_initializer())
     values = far_values(variables)
     for variable in variables:
@@ -193,7 +195,7 @@ def test_first_weights_depend_on_seed_and_name_alone():
       for _ in range(num_operations):
         tf.constant(0)
       model = deep_speech_model.DeepSpeech2(2, "gru", True, 4, 5)
-      model(tf.zeros([1, 8, 161, 1]), tf.constant([8]), training=True)
+      model.forward(tf.zeros([1, 8, 161, 1]), tf.constant([8]), training=True)
       session.run(tf.compat.v1.global_variables_initializer())
       return session.run({variable.op.name: variable for variable in tf.compat.v1.trainable_variables()})
 

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import runs
+from small_corpora import generate_batches, ordered_input_fn
 
 import decoder
 import deep_speech
-from data import dataset as speech_dataset
+import scoring
+from data.manifest import Entry
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
 from training import evaluation
@@ -21,7 +23,7 @@ def trained(tones_dir, tmp_path_factory):
   estimator = deep_speech.make_estimator(flags_obj, chosen.speech_labels, ["/cpu:0"])
 
   def bind(orders):
-    return lambda: speech_dataset.input_fn(8, chosen, orders)
+    return lambda: ordered_input_fn(8, chosen, orders)
 
   estimator.train(bind([range(22)] * 3))
   return estimator, chosen, bind
@@ -30,7 +32,9 @@ def trained(tones_dir, tmp_path_factory):
 def test_agrees_with_the_estimators_evaluate(trained):
   estimator, chosen, bind = trained
   metrics = estimator.evaluate(bind([range(22)]))
-  results, texts = evaluation.evaluate_model(estimator, chosen.speech_labels, chosen.entries, bind([range(22)]))
+  greedy = decoder.GreedyDecoder(chosen.speech_labels, wants=decoder.CLASSES)
+  evaluated = evaluation.evaluate(estimator, greedy, chosen.entries, bind([range(22)]))
+  results = evaluated.results()
   assert set(results) == {"WER", "CER", "mean_WER", "mean_CER", "global_step"}
   assert results["global_step"] == metrics["global_step"] == 9
   assert metrics["WER"] == pytest.approx(results["WER"], rel=1e-5)
@@ -38,7 +42,12 @@ def test_agrees_with_the_estimators_evaluate(trained):
   assert 0 < metrics["loss"] < 1000
   # Batches in another order, entries paired by their index all the same.
   backwards = bind([list(reversed(range(22)))])
-  assert evaluation.evaluate_model(estimator, chosen.speech_labels, chosen.entries, backwards) == (results, texts)
+  assert evaluation.evaluate(estimator, greedy, chosen.entries, backwards) == evaluated
+  assert deep_speech.evaluate_model(estimator, chosen.speech_labels, chosen.entries, backwards) == results
+  # A decoder of log-probabilities hears the same.
+  of_log_probs = decoder.GreedyDecoder(chosen.speech_labels)
+  assert evaluation.evaluate(estimator, of_log_probs, chosen.entries, backwards) == evaluated
+  assert [each.reference for each in evaluated.score.utterances] == [entry.transcript for entry in chosen.entries]
 
 
 def test_texts_are_those_of_the_log_probabilities(trained):
@@ -49,32 +58,45 @@ def test_texts_are_those_of_the_log_probabilities(trained):
     for each in estimator.predict(bind([range(22)]))
   ]
   assert len(set(expected)) > 1
-  texts = evaluation.transcribe_entries(estimator, chosen.speech_labels, bind([range(22)]))
-  assert [texts[index] for index in range(22)] == expected
+  of_classes = decoder.GreedyDecoder(chosen.speech_labels, wants=decoder.CLASSES)
+  heard = evaluation.transcribe_entries(estimator, of_classes, bind([range(22)]))
+  assert [heard[index].text for index in range(22)] == expected
 
 
 def test_refuses_to_score_half_a_set(trained):
   estimator, chosen, bind = trained
   with pytest.raises(RuntimeError, match="5 of 22"):
-    evaluation.evaluate_model(estimator, chosen.speech_labels, chosen.entries, bind([range(5)]))
+    deep_speech.evaluate_model(estimator, chosen.speech_labels, chosen.entries, bind([range(5)]))
 
 
 def test_says_that_a_network_has_come_to_nan(trained):
   estimator, chosen, bind = trained
-  batch, labels = next(speech_dataset.generate_batches(4, chosen, [range(4)]))
+  batch, labels = next(generate_batches(4, chosen, [range(4)]))
   batch["features"][2] = np.nan
 
   def input_fn():
     return tf.data.Dataset.from_tensors((batch, labels))
 
   with pytest.raises(UserError, match="NaN.*--learning_rate"):
-    evaluation.transcribe_entries(estimator, chosen.speech_labels, input_fn)
+    evaluation.transcribe_entries(estimator, decoder.GreedyDecoder(chosen.speech_labels), input_fn)
 
 
 @pytest.mark.parametrize(("count", "expected"), [(0, []), (1, [0]), (3, [0, 1, 3]), (9, [0, 1, 2, 3, 4])])
-def test_prints_samples_from_short_to_long(tones_dir, count, expected, capsys):
-  flags_obj = runs.parse(*runs.arguments(tones_dir, "nowhere"))
-  entries = deep_speech.generate_dataset(f"{tones_dir}/test.tsv", flags_obj).entries
-  evaluation.print_samples(entries, [f"text {index}" for index in range(5)], count)
-  lines = [f"{entries[i].path}\n  said:  {entries[i].transcript}\n  heard: text {i}\n" for i in expected]
+def test_prints_samples_from_short_to_long(count, expected, capsys):
+  entries = [Entry(f"{index}.wav", index, f"said {index}") for index in range(5)]
+  score = scoring.score([entry.transcript for entry in entries], [f"text {index}" for index in range(5)])
+  evaluation.Evaluation(score, 7).print_samples(entries, count)
+  lines = [f"{index}.wav\n  said:  said {index}\n  heard: text {index}\n" for index in expected]
   assert capsys.readouterr().out == "".join(lines)
+
+
+def test_batches_are_as_large_as_those_of_training():
+  seconds = [1.0, 2.0, 3.0, 4.0, 6.0]
+
+  def sizes(*arguments):
+    return [len(batch.indices) for batch in evaluation.plan_batches(seconds, *arguments)]
+
+  # Two of the longest utterance of training, or so many seconds, or where padding counts, two.
+  assert sizes(2, True, 6.0) == [3, 2]
+  assert sizes(2, True, 6.0, 6.0) == [2, 1, 1, 1]
+  assert sizes(2, False, 6.0) == [2, 2, 1]

@@ -13,7 +13,7 @@ def run(inputs, mask, training: bool, updates: int = 0):
   """Return the outputs, and the moving averages after some updates."""
   with tf.Graph().as_default():
     mask = None if mask is None else tf.constant(mask, inputs.dtype)
-    outputs, _ = normalization.batch_norm(tf.constant(inputs), None, training, "bn", mask)
+    outputs = normalization.batch_norm(tf.constant(inputs), training, "bn", mask)
     update_ops = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS)
     averages = [variable for variable in tf.compat.v1.global_variables() if "moving" in variable.op.name]
     with tf.compat.v1.Session() as session:
@@ -62,7 +62,7 @@ def test_gradients_equal_automatic_differentiation(shape, is_masked):
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     inputs = tf.constant(inputs)
     mask = convolution.sequence_mask(LENGTHS, 7, tf.float64, len(shape)) if is_masked else None
-    outputs, _ = normalization.batch_norm(inputs, None, True, "bn", mask)
+    outputs = normalization.batch_norm(inputs, True, "bn", mask)
     variables = tf.compat.v1.trainable_variables()
     real = tf.ones_like(inputs) * (1.0 if mask is None else mask)
     axes = list(range(len(shape) - 1))
@@ -77,3 +77,11 @@ def test_gradients_equal_automatic_differentiation(shape, is_masked):
     ours, plain = session.run([[outputs, *pairs[0]], [expected, *pairs[1]]])
   for our, other in zip(ours, plain, strict=True):
     np.testing.assert_allclose(our, other, atol=1e-10)
+
+
+def test_without_names_layers_are_called_as_in_the_originals_checkpoints():
+  with tf.Graph().as_default():
+    for _ in range(3):
+      normalization.batch_norm(tf.zeros([2, 3, 4]), training=False)
+    names = {variable.op.name.split("/")[0] for variable in tf.compat.v1.global_variables()}
+  assert names == {"batch_normalization", "batch_normalization_1", "batch_normalization_2"}

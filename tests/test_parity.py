@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 import deep_speech
-import deep_speech_model
+import networks
+import settings
 from official_utils.lazy import tf
+from training.optimizer import Optimizer
 
 FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
 FILES = sorted(glob.glob(os.path.join(FIXTURES, "model_*.npz")))
@@ -38,11 +40,11 @@ class Graph:
       self.losses, self.outputs = {}, {}
       for mode in ("infer", "train"):
         with tf.compat.v1.variable_scope("", reuse=mode == "train"):
-          self._add_mode(mode, deep_speech_model.make_network(network, config["num_classes"]))
+          self._add_mode(mode, networks.make_network(settings.make_settings(network).network, config["num_classes"]))
       self.variables = {variable.op.name: variable for variable in tf.compat.v1.global_variables()}
       variables = [self.variables[name] for name in self.trainable]
       self.gradients = tf.gradients(self.loss, variables)
-      self.train_op = deep_speech.make_train_op(self.loss, LEARNING_RATE)
+      self.train_op = Optimizer(LEARNING_RATE).minimize(self.loss)
       self.session = tf.compat.v1.Session()
       self.session.run(tf.compat.v1.global_variables_initializer())
     self.reset()
@@ -54,9 +56,9 @@ class Graph:
 
   def _add_mode(self, mode: str, network):
     logits, _ = network(self.features, tf.squeeze(self.input_length, 1), mode == "train")
-    self.outputs[mode] = tf.transpose(logits, [1, 0, 2])
+    self.outputs[mode] = logits
     if mode == "train":
-      num_steps = tf.shape(logits)[0]
+      num_steps = tf.shape(logits)[1]
       self.steps = deep_speech.compute_length_after_conv(tf.shape(self.features)[1], num_steps, self.input_length)
       self.loss_each = deep_speech.ctc_loss(self.label_length, self.steps, self.labels, self.outputs["train"])
       self.loss = tf.reduce_mean(self.loss_each)

@@ -11,7 +11,7 @@ import runs
 import deep_speech
 from data import dataset as speech_dataset
 from official_utils.lazy import tf
-from training import checkpoints
+from training.model_dir import ModelDir
 
 FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
 MANIFEST = os.path.join(FIXTURES, "manifest.tsv")
@@ -27,9 +27,8 @@ def flags_obj(tmp_path):
 def test_predictions_equal_the_original(flags_obj):
   chosen = deep_speech.generate_dataset(MANIFEST, flags_obj, is_training=False)
   estimator = deep_speech.make_estimator(flags_obj, chosen.speech_labels, ["/cpu:0"])
-  order = [range(len(chosen.entries))]
   expected = np.load(os.path.join(FIXTURES, "checkpoint_predictions.npz"))
-  predictions = list(estimator.predict(lambda: speech_dataset.input_fn(3, chosen, order)))
+  predictions = list(estimator.predict(lambda: speech_dataset.input_fn(3, chosen)))
   assert len(predictions) == len(chosen.entries) == 7
   for number, prediction in enumerate(predictions):
     for key in ("logits", "probabilities"):
@@ -48,7 +47,7 @@ def test_training_goes_on(flags_obj):
   assert set(after.get_variable_to_shape_map()) == set(before.get_variable_to_shape_map())
   # Four steps of three a epoch are one whole epoch of its own: the second is trained from its beginning.
   assert after.get_tensor("global_step") == 7
-  assert [row["epoch"] for row in checkpoints.ModelDir(model_dir).evaluations()] == [1, 2]
+  assert [row["epoch"] for row in ModelDir(model_dir).evaluations()] == [1, 2]
   # Adam counts on where it was.
   assert after.get_tensor("beta1_power") == pytest.approx(before.get_tensor("beta1_power") * 0.9**3, rel=1e-5)
   slot = "dense/kernel/Adam_1"

@@ -6,7 +6,7 @@ import pytest
 import soxr
 from hypothesis import strategies as st
 
-from data.featurizer import AudioFeaturizer, window_and_hop
+from data.featurizer import AudioFeaturizer
 from layers import spectrogram
 from official_utils.lazy import tf
 
@@ -26,8 +26,7 @@ def in_graph(clips, featurizer: AudioFeaturizer, filling: float = 0.0, more: int
   batch = np.full([len(clips), max(lengths) + more], filling, np.float32)
   for row, clip in zip(batch, clips, strict=True):
     row[: len(clip)] = clip
-  window_size, hop = window_and_hop(featurizer.sample_rate, featurizer.window_ms, featurizer.stride_ms)
-  settings = featurizer.sample_rate, window_size, hop, featurizer.normalize
+  settings = featurizer.sample_rate, *featurizer.window_and_hop, featurizer.normalize
   features, frames = spectrogram.log_spectrograms(tf.constant(batch), tf.constant(lengths), *settings)
   return features.numpy(), frames.numpy()
 

@@ -1,5 +1,6 @@
 """Tests of the speech flags: against those of the original, and of what they refuse."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -10,8 +11,9 @@ import pytest
 from absl import flags
 
 import deep_speech_model
+import settings
 import speech_flags
-from layers import cells, cudnn
+from layers import cudnn
 from official_utils.flags import core as flags_core
 from official_utils.misc.errors import UserError
 
@@ -47,6 +49,9 @@ _NEW_FLAGS = {
   "loss_scale": None,
   "batch_seconds": None,
   "feature_cache_dir": None,
+  "network": "deep_speech",
+  "features": "spectrogram",
+  "feature_norm": "utterance",
   "seed": 1,
   "num_parallel_calls": None,
   "inter_op_parallelism_threads": 0,
@@ -162,8 +167,8 @@ def test_the_defaults_pass():
     (["--seed=-1"], "--seed=-1"),
     (["--model_dir="], "--model_dir is empty"),
     (["--stride_ms=21"], "--stride_ms=21 is longer than --window_ms=20"),
-    (["--sample_rate=100"], "hold 2 samples every 1"),
-    (["--sample_rate=100", "--window_ms=40", "--stride_ms=5"], "hold 4 samples every 0"),
+    (["--sample_rate=100"], "--window_ms=20 is 2 samples at 100 Hz"),
+    (["--sample_rate=100", "--window_ms=40", "--stride_ms=5"], "--stride_ms=5 is 0 samples at 100 Hz"),
     (["--hooks=ProfilerHook,NoHook"], "--hooks names 'NoHook', which does not exist; the hooks are loggingtensorhook"),
     (["--all_reduce_alg=ring"], "give one of nccl, hierarchical_copy, reduce_to_one"),
     (["--wer_threshold=0.2", "--stop_threshold=0.3"], "--wer_threshold=0.2 and --stop_threshold=0.3 disagree"),
@@ -191,16 +196,36 @@ def test_wer_threshold_has_two_names():
 
 def test_settings():
   values = _parse("--rnn_type=LSTM", "--nouse_bias", "--stride_ms=5", "--nomask_padding", "--conv_layout=paper")
-  assert speech_flags.network_settings(values) == {
-    "rnn_type": "lstm",
-    "rnn_hidden_size": 800,
-    "rnn_hidden_layers": 5,
-    "is_bidirectional": True,
-    "use_bias": False,
-    "conv_layout": "paper",
-    "mask_padding": False,
-  }
-  assert speech_flags.feature_settings(values) == {"sample_rate": 16000, "window_ms": 20, "stride_ms": 5}
+  chosen = speech_flags.model_settings(values)
+  assert chosen.network == settings.DeepSpeech2Settings(
+    mask_padding=False, rnn_type="lstm", use_bias=False, conv_layout="paper"
+  )
+  assert chosen.features == settings.SpectrogramSettings(stride_ms=5)
+  names = {"rnn_type", "use_bias", "stride_ms", "mask_padding", "conv_layout"}
+  assert speech_flags.given_settings(values) == {name: chosen.values()[name] for name in names}
+
+
+def test_every_setting_has_its_flag():
+  values = _define()
+  for name, declared in settings.declarations().items():
+    assert values[name].default == declared.default
+    assert getattr(values[name].parser, "enum_values", None) == (declared.choices and list(declared.choices))
+
+
+def test_plain_values_are_those_of_the_flags():
+  @dataclasses.dataclass
+  class Wanted:
+    seed: int
+    export_dir: str
+    wer_threshold: float
+
+  values = speech_flags.plain_values(_parse("--seed=3", "--model_dir=m", "--stop_threshold=0.2"), Wanted)
+  assert values == {"seed": 3, "export_dir": os.path.join("m", "export"), "wer_threshold": 0.2}
+
+
+def test_the_vocabulary_is_given_only_by_the_command_line():
+  assert speech_flags.given_vocabulary(_parse()) is None
+  assert speech_flags.given_vocabulary(_parse("--vocabulary_file=v.txt")) == "v.txt"
 
 
 def test_flag_values_can_be_written_as_json():
@@ -211,6 +236,5 @@ def test_flag_values_can_be_written_as_json():
 
 def test_the_choices_are_those_of_the_network():
   """Flags are defined without loading the layers, so the names stand twice."""
-  assert set(speech_flags.RNN_TYPES) == set(cells.SUPPORTED_RNNS)
-  assert set(speech_flags.CONV_LAYOUTS) == set(deep_speech_model.CONV_LAYOUTS)
+  assert set(settings.declarations()["rnn_type"].choices) == set(deep_speech_model.SUPPORTED_RNNS)
   assert speech_flags.RNN_KERNELS == cudnn.RNN_KERNELS

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import runs
 
-import inference
+import exports
 import tflite_export
 from data import audio, manifest
 from official_utils.lazy import tf
@@ -59,7 +59,7 @@ def test_interpreter_gives_what_the_export_gives(conversion, tones_dir, tones_mo
   if not has_select_operations():
     check_refused(conversion)
     return
-  model = inference.load_model(f"{tones_model}/export")
+  model = exports.load_export(exports.find_export(f"{tones_model}/export"))
   recordings = [audio.read_audio(entry.path, 16000) for entry in manifest.read_manifest(f"{tones_dir}/test.tsv")]
   # The shortest give one step; one has no samples at all.
   clips = [*recordings, recordings[0][:5000], recordings[0][:100], recordings[0][:0]]
@@ -70,7 +70,7 @@ def test_interpreter_gives_what_the_export_gives(conversion, tones_dir, tones_mo
   expected = model.log_probs(clips)
   texts = set()
   for name, check in (("32_bits", check_equal), ("8_bits", check_near)):
-    run = tf.lite.Interpreter(f"{conversion[0]}/{name}.tflite").get_signature_runner(inference.SIGNATURE)
+    run = tf.lite.Interpreter(f"{conversion[0]}/{name}.tflite").get_signature_runner(exports.SIGNATURE)
     together = run(audio=padded, length=length)
     for number, clip in enumerate(clips):
       alone = run(audio=clip[np.newaxis], length=length[number : number + 1])
@@ -91,7 +91,7 @@ def test_the_command_tells_the_size_and_8_bits_are_a_quarter(conversion, tones_m
   for name, process in processes.items():
     assert (process.returncode, process.stderr) == (0, "")
     assert process.stdout == f"{name}.tflite: {sizes[name] / 1e6:.1f} MB\n"
-  (weights,) = glob.glob(f"{inference.find_export(f'{tones_model}/export')}/variables/variables.data*")
+  (weights,) = glob.glob(f"{exports.find_export(f'{tones_model}/export')}/variables/variables.data*")
   assert sizes["8_bits"] < os.path.getsize(weights) / 3 and os.path.getsize(weights) < sizes["32_bits"]
 
 
@@ -99,7 +99,7 @@ def test_what_cannot_be_converted_or_written_is_named(tones_model, tmp_path, cap
   with pytest.raises(UserError, match=f"^{tmp_path}: no export is there; write one with --mode=export$"):
     tflite_export.export_tflite(str(tmp_path), str(tmp_path / "model.tflite"))
   damaged = tmp_path / "damaged"
-  shutil.copytree(inference.find_export(f"{tones_model}/export"), damaged)
+  shutil.copytree(exports.find_export(f"{tones_model}/export"), damaged)
   for path in glob.glob(f"{damaged}/variables/*"):
     os.unlink(path)
   with pytest.raises(UserError, match=f"^{damaged}: the export is damaged"):

@@ -23,4 +23,6 @@ def test_a_vocabulary_without_a_blank_is_refused(last):
 def test_a_shortage_is_described(transcript, steps):
   assert vocabulary.describe_shortage(transcript, steps) is None
   if steps:
-    assert f"need {steps} output steps; the audio gives {steps - 1}" in vocabulary.describe_shortage(transcript, steps - 1)
+    assert f"need {steps} output steps; the audio gives {steps - 1}" in vocabulary.describe_shortage(
+      transcript, steps - 1
+    )

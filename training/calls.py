@@ -2,12 +2,16 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 
 from data import dataset as speech_dataset
+from data.batches import PlannedBatch
+from decoder import Decoder
+from official_utils import checkpoints
 from official_utils import estimator as tf_estimator
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
+from training import evaluation
 
 
 @contextlib.contextmanager
@@ -45,7 +49,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 def bind_input_fn(
   chosen: speech_dataset.DeepSpeechDataset,
-  batches: Collection[Sequence[int]],
+  batches: Collection[PlannedBatch],
   num_replicas: int,
   num_threads: int | None = None,
 ) -> Callable[[], "tf.data.Dataset"]:
@@ -53,8 +57,40 @@ def bind_input_fn(
 
   Args:
     chosen: the set.
-    batches: each global batch as indices into its entries.
+    batches: the global batches.
     num_replicas: each global batch is given as so many batches.
     num_threads: threads that read audio; None for one a processor.
   """
   return lambda: speech_dataset.batched_input_fn(chosen, batches, num_replicas, num_threads)
+
+
+def restore_errors() -> tuple[type[Exception], ...]:
+  """List what TensorFlow raises where a session cannot restore a checkpoint."""
+  return tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError
+
+
+def evaluate(
+  estimator: "tf_estimator.Estimator",
+  decoder: Decoder,
+  chosen: speech_dataset.DeepSpeechDataset,
+  batches: Collection[PlannedBatch],
+  num_threads: int | None = None,
+  checkpoint: str | None = None,
+) -> evaluation.Evaluation:
+  """Transcribe and score a set on one device.
+
+  Args:
+    estimator: the trained estimator.
+    decoder: turns its predictions into texts.
+    chosen: the set.
+    batches: its batches.
+    num_threads: threads that read audio; None for one a processor.
+    checkpoint: the one to evaluate; None for the newest.
+  """
+  checkpoint = checkpoint or estimator.latest_checkpoint()
+  try:
+    with one_graph(chosen):
+      input_fn = bind_input_fn(chosen, batches, 1, num_threads)
+      return evaluation.evaluate(estimator, decoder, chosen.entries, input_fn, checkpoint)
+  except restore_errors() as error:
+    raise checkpoints.damaged_checkpoint(checkpoint) from error

@@ -1,9 +1,13 @@
 """Transcribes a set of utterances with the trained network and counts the errors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-import decoder
+import scoring
+from data.batches import Batching, EpochBatches
 from data.manifest import Entry
+from decoder import CLASSES, Decoder, Hypothesis
+from official_utils import checkpoints
 from official_utils import estimator as tf_estimator
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
@@ -12,130 +16,177 @@ WER_KEY = "WER"
 CER_KEY = "CER"
 
 
-def evaluate_model(
+@dataclass(frozen=True)
+class Evaluation:
+  """What came of transcribing a set.
+
+  Attributes:
+    score: the errors of the whole set and of each utterance, with its texts and their alignment.
+    global_step: the training step of the checkpoint.
+  """
+
+  score: scoring.Score
+  global_step: int
+
+  def results(self) -> dict[str, float]:
+    """Name the numbers: the corpus rates WER and CER, the original's means of the utterances' rates, global_step."""
+    return {
+      WER_KEY: self.score.wer,
+      CER_KEY: self.score.cer,
+      "mean_WER": self.score.mean_wer,
+      "mean_CER": self.score.mean_cer,
+      "global_step": self.global_step,
+    }
+
+  def summary(self) -> str:
+    """Say both rates in a few words."""
+    return f"WER {self.score.wer:.4f}  CER {self.score.cer:.4f}"
+
+  def print_samples(self, entries: Sequence[Entry], count: int) -> None:
+    """Print what was said and what is heard in some utterances.
+
+    Args:
+      entries: the set, from short to long.
+      count: how many to print, spread over the set.
+    """
+    for index in sorted({number * len(entries) // count for number in range(count)}):
+      entry, heard = entries[index], self.score.utterances[index].hypothesis
+      print(f"{entry.path}\n  said:  {entry.transcript}\n  heard: {heard}", flush=True)
+
+
+def evaluate(
   estimator: "tf_estimator.Estimator",
-  speech_labels: Sequence[str],
+  decoder: Decoder,
   entries: Sequence[Entry],
-  input_fn_eval: Callable,
+  input_fn: Callable,
   checkpoint: str | None = None,
-) -> tuple[dict, list[str]]:
+) -> Evaluation:
   """Transcribe an evaluation set and count the errors.
 
   Args:
     estimator: the trained estimator.
-    speech_labels: the labels in order, the blank last.
+    decoder: turns its predictions into texts.
     entries: the set's entries; their transcripts are the references.
-    input_fn_eval: yields the set's batches; their `index` says which entry an utterance is.
+    input_fn: yields the set's batches; their `index` says which entry an utterance is.
     checkpoint: the one to evaluate; None for the newest.
-
-  Returns:
-    The results: the corpus rates WER and CER, the original's means of the utterances' rates (mean_WER, mean_CER), and
-    global_step; and the texts heard, in the order of the entries.
   """
   checkpoint = checkpoint or estimator.latest_checkpoint()
-  by_index = transcribe_entries(estimator, speech_labels, input_fn_eval, checkpoint)
+  by_index = transcribe_entries(estimator, decoder, input_fn, checkpoint)
   if len(by_index) != len(entries):
     raise RuntimeError(f"{len(by_index)} of {len(entries)} utterances were transcribed")
-  texts = [by_index[index] for index in range(len(entries))]
-  score = decoder.score([entry.transcript for entry in entries], texts)
-  results = {
-    WER_KEY: score.wer,
-    CER_KEY: score.cer,
-    "mean_WER": score.mean_wer,
-    "mean_CER": score.mean_cer,
-    "global_step": int(tf.train.load_variable(checkpoint, "global_step")),
-  }
-  return results, texts
+  texts = [by_index[index].text for index in range(len(entries))]
+  score = scoring.score([entry.transcript for entry in entries], texts)
+  return Evaluation(score, int(checkpoints.read_variable(checkpoint, "global_step")))
+
+
+def plan_batches(
+  seconds: Sequence[float],
+  batch_size: int,
+  mask_padding: bool,
+  longest: float,
+  batch_seconds: float | None = None,
+) -> EpochBatches:
+  """Plan batches as large as the largest that a device is given in training.
+
+  Args:
+    seconds: how long each utterance is, from short to long.
+    batch_size: utterances that a device is given in a step of training.
+    mask_padding: whether padding is kept out of the results. Where it is not, they depend on what shares a batch, and
+      each batch has `batch_size` utterances.
+    longest: seconds of the longest utterance of training.
+    batch_seconds: what a device is given in a step of training, if that is counted in seconds.
+  """
+  largest = max(longest, batch_seconds or batch_size * longest) if mask_padding else None
+  return Batching(seconds, batch_size, largest).of_epochs([0])
 
 
 def transcribe_entries(
-  estimator: "tf_estimator.Estimator", speech_labels: Sequence[str], input_fn: Callable, checkpoint: str | None = None
-) -> dict[int, str]:
-  """Transcribe all batches greedily.
+  estimator: "tf_estimator.Estimator", decoder: Decoder, input_fn: Callable, checkpoint: str | None = None
+) -> dict[int, Hypothesis]:
+  """Transcribe all batches.
 
   Args:
     estimator: the trained estimator.
-    speech_labels: the labels in order, the blank last.
+    decoder: turns its predictions into texts.
     input_fn: yields batches; their `index` says which entry an utterance is.
     checkpoint: the one to use; None for the newest.
 
   Returns:
-    Entry to text.
+    Entry to what was heard in it.
   """
-  greedy_decoder = decoder.GreedyDecoder(speech_labels)
-  texts: dict[int, str] = {}
-  # Nothing with an axis of classes leaves the graph.
-  keys = ["classes", "length", "is_finite", "index"]
+  heard: dict[int, Hypothesis] = {}
+  # Nothing leaves the graph that the decoder does not want.
+  keys = [decoder.wants, "length", "is_finite", "index"]
   for batch in estimator.predict(input_fn, keys, None, checkpoint, yield_single_examples=False):
     if not batch["is_finite"].all():
       raise UserError(
         f"the network in {estimator.model_dir} has come to NaN; start anew with --clean and a lower --learning_rate, or "
-        "name an older checkpoint in its file `checkpoint`."
+        "name an older checkpoint in its file `checkpoint`"
       )
-    heard = greedy_decoder.decode_classes(batch["classes"], batch["length"])
-    texts.update(zip(batch["index"].tolist(), heard, strict=True))
-  return texts
+    hypotheses = decoder.decode(batch[decoder.wants], batch["length"])
+    heard.update(zip(batch["index"].tolist(), hypotheses, strict=True))
+  return heard
 
 
-def greedy_predictions(logits: "tf.Tensor") -> dict[str, "tf.Tensor"]:
-  """Build what greedy decoding needs to know of a batch.
+def predictions(
+  logits: "tf.Tensor", lengths: "tf.Tensor", features: Mapping[str, "tf.Tensor"]
+) -> dict[str, "tf.Tensor"]:
+  """Name what a caller of `predict` may ask for; what nobody asks for is not computed.
 
   Args:
     logits: [batch, time, classes].
-
-  Returns:
-    The best "classes", int32 [batch, time], and "is_finite", [batch].
+    lengths: [batch], real steps.
+    features: what came in, whose "index" [batch, 1] is handed on.
   """
-  return {
-    "classes": tf.argmax(logits, axis=2, output_type=tf.int32),
+  named = {
+    "logits": logits,
+    "probabilities": tf.nn.softmax(logits),
+    "log_probs": tf.nn.log_softmax(logits),
+    "length": lengths,
+    CLASSES: _best_classes(logits),
     # Not from single truth values: oneDNN complains on standard error where those are transposed.
     "is_finite": tf.math.is_finite(tf.reduce_sum(logits, axis=[1, 2])),
   }
+  if "index" in features:
+    named["index"] = tf.squeeze(features["index"], axis=1)
+  return named
+
+
+def _best_classes(logits):
+  """Find the best class of each frame, int32 [batch, time]."""
+  return tf.argmax(logits, axis=2, output_type=tf.int32)
 
 
 def error_metrics(
   logits: "tf.Tensor",
   lengths: "tf.Tensor",
   labels: "tf.Tensor",
-  label_length: "tf.Tensor",
-  speech_labels: Sequence[str],
+  label_lengths: "tf.Tensor",
+  decoder: Decoder,
 ) -> dict:
-  """Build the corpus WER and CER of greedy decoding as metrics of an Estimator.
+  """Build the corpus WER and CER as metrics of an Estimator.
 
   Args:
     logits: [batch, time, classes].
     lengths: [batch], real steps.
     labels: [batch, labels].
-    label_length: [batch, 1], real labels.
-    speech_labels: the labels in order, the blank last.
+    label_lengths: [batch], real labels.
+    decoder: a decoder of CLASSES.
 
   Returns:
     Name to (value, update).
   """
-  greedy_decoder = decoder.GreedyDecoder(speech_labels)
 
   def count(classes, lengths, labels, label_lengths):
-    references = ["".join(speech_labels[i] for i in row[:n]) for row, n in zip(labels, label_lengths, strict=True)]
-    score = decoder.score(references, greedy_decoder.decode_classes(classes, lengths))
+    references = ["".join(decoder.labels[i] for i in row[:n]) for row, n in zip(labels, label_lengths, strict=True)]
+    score = scoring.score(references, [hypothesis.text for hypothesis in decoder.decode(classes, lengths)])
     counts = [score.words.errors, score.words.reference_length, score.chars.errors, score.chars.reference_length]
     return tf.constant(counts, tf.float32).numpy()
 
-  arguments = [greedy_predictions(logits)["classes"], lengths, labels, tf.squeeze(label_length, axis=1)]
+  arguments = [_best_classes(logits), lengths, labels, label_lengths]
   counts = tf.ensure_shape(tf.numpy_function(count, arguments, tf.float32), [4])
   means, update = tf.compat.v1.metrics.mean_tensor(counts)
   return {
     WER_KEY: (tf.math.divide_no_nan(means[0], means[1]), update),
     CER_KEY: (tf.math.divide_no_nan(means[2], means[3]), update),
   }
-
-
-def print_samples(entries: Sequence[Entry], texts: Sequence[str], count: int) -> None:
-  """Print what was said and what is heard in some utterances.
-
-  Args:
-    entries: the set, from short to long.
-    texts: what is heard in each.
-    count: how many to print, spread over the set.
-  """
-  for index in sorted({number * len(entries) // count for number in range(count)}):
-    print(f"{entries[index].path}\n  said:  {entries[index].transcript}\n  heard: {texts[index]}", flush=True)

@@ -6,9 +6,9 @@ import pytest
 from official_utils import estimator as tf_estimator
 from official_utils.lazy import tf
 from official_utils.misc import distribution_utils
-from training import loss_scale
+from training import optimizer
 
-SCALE = loss_scale.INITIAL_SCALE
+SCALE = optimizer.INITIAL_SCALE
 
 
 class Problem:
@@ -20,8 +20,8 @@ class Problem:
       self.weight = tf.compat.v1.get_variable("weight", [], initializer=tf.compat.v1.constant_initializer(2.0))
       loss = self.factor * tf.square(self.weight)
       step = tf.compat.v1.train.get_or_create_global_step()
-      optimizer = tf.compat.v1.train.GradientDescentOptimizer(0.125)
-      self.train_op = loss_scale.minimize(optimizer, loss, step, scale, doubling_period)
+      descent = tf.compat.v1.train.GradientDescentOptimizer(0.125)
+      self.train_op = optimizer.minimize_scaled(descent, loss, step, scale, doubling_period)
       self.variables = {variable.op.name: variable for variable in tf.compat.v1.global_variables()}
       self.session = tf.compat.v1.Session(graph=graph)
       self.session.run(tf.compat.v1.global_variables_initializer())
@@ -49,7 +49,7 @@ def test_a_gradient_too_small_for_half_precision_survives(scale, survives):
     # The gradient passes through fp16, whose smallest number is 2 ** -24.
     loss = tf.cast(tf.cast(weight, tf.float16), tf.float32) * 2.0**-26
     step = tf.compat.v1.train.get_or_create_global_step()
-    train_op = loss_scale.minimize(tf.compat.v1.train.GradientDescentOptimizer(2.0**25), loss, step, scale)
+    train_op = optimizer.minimize_scaled(tf.compat.v1.train.GradientDescentOptimizer(2.0**25), loss, step, scale)
     session.run(tf.compat.v1.global_variables_initializer())
     session.run(train_op)
     assert session.run(weight) == (0.5 if survives else 1.0)
@@ -83,8 +83,10 @@ def test_replicas_skip_together(tmp_path):
   def model_fn(features, labels, mode):
     weight = tf.compat.v1.get_variable("weight", [], initializer=tf.compat.v1.constant_initializer(2.0))
     loss = tf.reduce_sum(features) * tf.square(weight)
-    optimizer, step = tf.compat.v1.train.GradientDescentOptimizer(0.125), tf.compat.v1.train.get_global_step()
-    return tf_estimator.EstimatorSpec(mode, loss=loss, train_op=loss_scale.minimize(optimizer, loss, step, "dynamic"))
+    descent, step = tf.compat.v1.train.GradientDescentOptimizer(0.125), tf.compat.v1.train.get_global_step()
+    return tf_estimator.EstimatorSpec(
+      mode, loss=loss, train_op=optimizer.minimize_scaled(descent, loss, step, "dynamic")
+    )
 
   config = tf_estimator.RunConfig(
     session_config=distribution_utils.session_config(devices),
@@ -95,3 +97,20 @@ def test_replicas_skip_together(tmp_path):
   assert estimator.get_variable_value("weight") == 2 * 0.75**3
   assert estimator.get_variable_value("loss_scale/current_loss_scale") == SCALE / 2
   assert estimator.get_variable_value("global_step") == 4
+
+
+@pytest.mark.parametrize("scale", [1, 128, "dynamic"])
+def test_the_state_is_what_a_checkpoint_holds_beside_the_weights(scale):
+  chosen = optimizer.Optimizer(0.1, scale)
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    weight = tf.compat.v1.get_variable("layer/weight", [3, 2])
+    bias = tf.compat.v1.get_variable("bias", [2])
+    train_op = chosen.minimize(tf.reduce_sum(weight) + tf.reduce_sum(bias))
+    names = ("learning_rate:0", "cross_entropy:0")
+    assert [tf.compat.v1.get_default_graph().get_tensor_by_name(name).shape for name in names] == [[], []]
+    shapes = {variable.op.name: variable.shape.as_list() for variable in tf.compat.v1.global_variables()}
+    session.run(tf.compat.v1.global_variables_initializer())
+    session.run(train_op)
+    assert session.run(tf.compat.v1.train.get_global_step()) == 1
+  trainable = {"layer/weight": [3, 2], "bias": [2]}
+  assert shapes == trainable | chosen.state_shapes(trainable)

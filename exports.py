@@ -1,0 +1,205 @@
+"""Writes, finds, loads and prunes exports: SavedModels from audio to text.
+
+In each of the folders BEST and LAST of an export_dir, every export has a folder named by its global step, as TensorFlow
+Serving wants it.
+"""
+
+import contextlib
+import glob
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import inference
+from inference import SpeechModel
+from official_utils.lazy import tf
+from official_utils.misc.errors import UserError
+from settings import ModelSettings
+
+BEST, LAST = "best", "last"
+SIGNATURE = "serving_default"
+WAV_SIGNATURE = "wav_bytes"
+# What every SavedModel has; how folders are called while one is written there, and when unfinished ones go, in seconds.
+_MODEL_FILE = "saved_model.pb"
+_ASSETS = "assets"
+_UNFINISHED = ".unfinished-"
+_SECONDS_TO_WRITE = 3600
+
+
+def find_export(path: str) -> str | None:
+  """Find the export that a path stands for: itself, or the newest best of an export_dir, or else its newest.
+
+  Returns:
+    Its folder; None where none is.
+  """
+  if os.path.isfile(os.path.join(path, _MODEL_FILE)):
+    return path
+  for folder in (os.path.join(path, BEST), os.path.join(path, LAST), path):
+    there = _exports(folder)
+    if there:
+      return there[-1]
+  return None
+
+
+def load_export(folder: str) -> SpeechModel:
+  """Load one export, such as `find_export` gives."""
+  settings, labels = inference.read_description(os.path.join(folder, _ASSETS))
+  if not glob.glob(os.path.join(glob.escape(folder), "variables", "variables.data-*")):
+    raise _damaged_export(folder, "its variables are gone")
+  graph = tf.Graph()
+  session = tf.compat.v1.Session(graph=graph)
+  try:
+    with graph.as_default():
+      loaded = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], folder)
+    signature = loaded.signature_def[SIGNATURE]
+    names = [signature.inputs[name].name for name in ("audio", "length")]
+    names += [signature.outputs[name].name for name in ("log_probs", "lengths")]
+    tensors = [graph.get_tensor_by_name(name) for name in names]
+  except (tf.errors.OpError, OSError, ValueError, KeyError, RuntimeError) as error:
+    session.close()
+    # What TensorFlow says of it goes on for pages.
+    raise _damaged_export(folder, type(error).__name__) from error
+  if tensors[2].shape[2] != len(labels):
+    raise _damaged_export(folder, f"{inference.LABELS_FILE} has {len(labels)} labels for {tensors[2].shape[2]} classes")
+  return SpeechModel(settings, labels, session, tensors)
+
+
+def _damaged_export(folder: str, reason: str) -> UserError:
+  return UserError(f"{folder}: the export is damaged ({reason}); export the model anew with --mode=export")
+
+
+def export_model(checkpoint: str, settings: ModelSettings, labels: Sequence[str], folder: str) -> None:
+  """Write a checkpoint's network as a SavedModel; the folder appears when it is complete.
+
+  Args:
+    checkpoint: the checkpoint's prefix, such as model_dir/model.ckpt-1200.
+    settings: the model's.
+    labels: the labels in order, the blank last.
+    folder: where to write; an export that is there already is replaced.
+  """
+  with _clear_errors(folder), _replaced(folder) as unfinished:
+    _write_saved_model(checkpoint, settings, labels, unfinished)
+
+
+@contextlib.contextmanager
+def _clear_errors(folder: str) -> Iterator[None]:
+  """Say in a line why an export cannot be written."""
+  try:
+    yield
+  except (OSError, tf.errors.OpError) as error:
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    raise UserError(f"cannot write the export {folder}: {reason}; make room or choose another --export_dir") from error
+
+
+@contextlib.contextmanager
+def _replaced(folder: str) -> Iterator[str]:
+  """Give a folder to write to that takes the place of `folder` when all is well."""
+  parent = os.path.dirname(os.path.abspath(folder))
+  os.makedirs(parent, exist_ok=True)
+  with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=parent) as scratch:
+    unfinished = os.path.join(scratch, "export")
+    yield unfinished
+    # A folder cannot be renamed over another. In between there is none for a moment, but never half of one.
+    if os.path.lexists(folder):
+      os.rename(folder, os.path.join(scratch, "replaced"))
+    os.rename(unfinished, folder)
+
+
+def _write_saved_model(checkpoint: str, settings, labels, folder: str) -> None:
+  """Write the SavedModel, with its settings and its vocabulary beside it."""
+  with inference.restored(checkpoint, settings, labels) as (session, tensors), session:
+    builder = tf.compat.v1.saved_model.Builder(folder)
+    builder.add_meta_graph_and_variables(
+      session,
+      [tf.saved_model.SERVING],
+      _signatures(tensors),
+      # An older TensorFlow logs an error for each attribute that is new, whatever its value.
+      strip_default_attrs=True,
+    )
+    builder.save()
+  # Not through the graph, which would keep the path that they were written from.
+  inference.write_description(os.path.join(folder, _ASSETS), settings, labels)
+
+
+def _signatures(tensors: inference.AudioToText) -> dict[str, Any]:
+  """Describe both ways in."""
+  outputs = {name: getattr(tensors, name) for name in ("text", "log_probs", "lengths")}
+  ways_in = {SIGNATURE: ("audio", "length"), WAV_SIGNATURE: ("wav_bytes",)}
+  make = tf.compat.v1.saved_model.signature_def_utils.predict_signature_def
+  return {key: make({name: getattr(tensors, name) for name in names}, outputs) for key, names in ways_in.items()}
+
+
+def publish(
+  checkpoint: str,
+  settings: ModelSettings,
+  labels: Sequence[str],
+  export_dir: str,
+  step: int,
+  is_best: bool,
+  keep: int | None = None,
+) -> list[str]:
+  """Export a model as the last one, and as the best one if it is.
+
+  Args:
+    checkpoint: the checkpoint's prefix.
+    settings: the model's.
+    labels: the labels in order, the blank last.
+    export_dir: the folder of exports.
+    step: the checkpoint's global step.
+    is_best: whether none before was as good.
+    keep: how many of each kind to keep, those that were written last; None for all.
+
+  Returns:
+    The folders of the new exports.
+  """
+  last = os.path.join(export_dir, LAST, str(step))
+  export_model(checkpoint, settings, labels, last)
+  written = [last]
+  with _clear_errors(export_dir):
+    if is_best:
+      written.append(os.path.join(export_dir, BEST, str(step)))
+      _copy_export(last, written[-1])
+    for kind in (BEST, LAST):
+      _tidy(os.path.join(export_dir, kind), keep)
+  return written
+
+
+def _copy_export(source: str, folder: str) -> None:
+  """Copy an export; where the file system can, without storing its bytes twice."""
+
+  def link(origin: str, copy: str) -> None:
+    try:
+      os.link(origin, copy)
+    except OSError:
+      shutil.copy2(origin, copy)
+
+  with _replaced(folder) as unfinished:
+    shutil.copytree(source, unfinished, copy_function=link)
+
+
+def _exports(folder: str) -> list[str]:
+  """List the exports of one kind in the order in which they were written.
+
+  Not by step: what a new run in the folder of an old one writes is newer.
+  """
+  try:
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+  except OSError as error:
+    raise UserError(f"{folder}: cannot be read ({error.strerror}); make it readable") from error
+  models = [os.path.join(folder, name, _MODEL_FILE) for name in names if name.isdigit()]
+  there = [path for path in models if os.path.isfile(path)]
+  return [os.path.dirname(path) for path in sorted(there, key=lambda path: os.stat(path).st_mtime_ns)]
+
+
+def _tidy(folder: str, keep: int | None) -> None:
+  """Remove all exports but the newest ones, and what was left unfinished long ago."""
+  for path in _exports(folder)[:-keep] if keep else []:
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder) as scratch:
+      os.rename(path, os.path.join(scratch, "removed"))
+  for name in os.listdir(folder) if os.path.isdir(folder) else []:
+    path = os.path.join(folder, name)
+    if name.startswith(_UNFINISHED) and time.time() - os.path.getmtime(path) > _SECONDS_TO_WRITE:
+      shutil.rmtree(path)

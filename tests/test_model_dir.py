@@ -1,0 +1,177 @@
+"""Tries the model_dir: what it refuses, and how epochs are counted from what the checkpoint holds."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from inference import LABELS_FILE
+from official_utils.lazy import tf
+from official_utils.misc.errors import UserError
+from settings import SETTINGS_FILE, ModelSettings, make_settings, read_settings
+from training import model_dir as run_folder
+from training.model_dir import ModelDir
+
+FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
+VOCABULARY = " abc-"
+SETTINGS = {"rnn_type": "gru", "rnn_hidden_size": 8, "is_bidirectional": True, "sample_rate": 16000}
+OTHERS = {"rnn_type": "lstm", "rnn_hidden_size": 9, "is_bidirectional": False, "sample_rate": 8000}
+
+
+def save_global_step(path, step: int):
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    variable = tf.compat.v1.train.get_or_create_global_step()
+    variable.load(step, session)
+    tf.compat.v1.train.Saver().save(session, os.path.join(path, "model.ckpt"), global_step=step)
+
+
+def prepare(path, settings=SETTINGS, vocabulary=VOCABULARY, flags=None) -> ModelDir:
+  model_dir = ModelDir(str(path))
+  model_dir.prepare(flags or {}, make_settings(settings), vocabulary, lambda: {"global_step": []})
+  return model_dir
+
+
+def test_prepare_writes_what_a_reader_needs(tmp_path):
+  path = tmp_path / "new" / "dir"
+  prepare(path, flags={"seed": 3})
+  assert json.loads((path / run_folder.FLAGS_FILE).read_text()) == {"seed": 3}
+  assert read_settings(str(path / SETTINGS_FILE)) == make_settings(SETTINGS)
+  assert (path / LABELS_FILE).read_text() == " \na\nb\nc\n-\n"
+  assert {*run_folder.MARKER_FILES, run_folder.LOCK_FILE} == set(os.listdir(path))
+
+
+@pytest.mark.parametrize("name", list(SETTINGS))
+def test_another_setting_is_refused_naming_both(tmp_path, name):
+  prepare(tmp_path)
+  save_global_step(tmp_path, 1)
+  prepare(tmp_path)
+  with pytest.raises(UserError, match=rf"--{name}={SETTINGS[name]}.*--{name}={OTHERS[name]}"):
+    prepare(tmp_path, SETTINGS | {name: OTHERS[name]})
+
+
+def test_another_vocabulary_is_refused_naming_both(tmp_path):
+  prepare(tmp_path)
+  save_global_step(tmp_path, 1)
+  with pytest.raises(UserError, match="' abc-' and now ' abd-'"):
+    prepare(tmp_path, vocabulary=" abd-")
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_binds_nobody(tmp_path):
+  prepare(tmp_path)
+  prepare(tmp_path, SETTINGS | {"rnn_type": "lstm"}, " abd-")
+  assert read_settings(str(tmp_path / SETTINGS_FILE)).network.rnn_type == "lstm"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "\x80"])
+def test_a_damaged_settings_file_is_named(tmp_path, content):
+  save_global_step(tmp_path, 1)
+  (tmp_path / SETTINGS_FILE).write_text(content)
+  with pytest.raises(UserError, match="settings.json is damaged"):
+    prepare(tmp_path)
+
+
+def test_damaged_records_are_named(tmp_path):
+  model_dir = ModelDir(str(tmp_path))
+  for line in ("{", "[]", '{"WER": 1}'):
+    (tmp_path / run_folder.EVAL_FILE).write_text('{"epoch": 1, "WER": 1}\n' + line + "\n")
+    with pytest.raises(UserError, match="eval.jsonl, line 2"):
+      model_dir.evaluations()
+  for content in ("{}", '{"epoch_ends": 3}', '{"epoch_ends": ["1"]}'):
+    (tmp_path / run_folder.PROGRESS_FILE).write_text(content)
+    with pytest.raises(UserError, match="progress.json has no list"):
+      model_dir.completed_epochs(10)
+
+
+def test_a_checkpoint_that_is_gone_is_an_error_and_no_new_beginning(tmp_path):
+  save_global_step(tmp_path, 7)
+  model_dir = ModelDir(str(tmp_path))
+  (tmp_path / "model.ckpt-7.data-00000-of-00001").write_bytes(b"")
+  with pytest.raises(UserError, match="model.ckpt-7 is damaged or gone"):
+    model_dir.global_step()
+  (tmp_path / "model.ckpt-7.index").unlink()
+  with pytest.raises(UserError, match="model.ckpt-7 is damaged or gone.*older one"):
+    model_dir.global_step()
+
+
+@pytest.mark.parametrize("content", [None, "", "garbage"])
+def test_checkpoints_of_which_none_is_named_are_no_new_beginning(content, tmp_path):
+  save_global_step(tmp_path, 7)
+  (tmp_path / "checkpoint").unlink()
+  if content is not None:
+    (tmp_path / "checkpoint").write_text(content)
+  with pytest.raises(UserError, match=r"checkpoint, which names .* missing or damaged.*path: \"model.ckpt-7\""):
+    prepare(tmp_path)
+  # The remedy that is named.
+  (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-7"')
+  assert ModelDir(str(tmp_path)).global_step() == 7
+
+
+def test_a_file_is_no_model_dir(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(UserError, match="cannot write into .*file.*--model_dir"):
+    prepare(tmp_path / "file")
+
+
+def test_epochs_follow_the_checkpoint(tmp_path):
+  model_dir = ModelDir(str(tmp_path))
+  assert model_dir.completed_epochs(10) == 0
+  model_dir.plan_epochs(0, [10, 10])
+  assert model_dir.completed_epochs(10) == 0
+  save_global_step(tmp_path, 9)
+  assert model_dir.completed_epochs(10) == 0
+  # The interrupted epoch starts again and now ends later.
+  model_dir.plan_epochs(0, [10, 10])
+  save_global_step(tmp_path, 19)
+  assert model_dir.completed_epochs(10) == 1
+  assert model_dir.ends_epoch(1)
+  save_global_step(tmp_path, 22)
+  assert not model_dir.ends_epoch(1)
+  save_global_step(tmp_path, 29)
+  assert model_dir.completed_epochs(10) == 2
+  assert model_dir.ends_epoch(2)
+  # Another batch size changes what comes, not what was.
+  assert model_dir.completed_epochs(5) == 2
+  model_dir.plan_epochs(2, [5])
+  save_global_step(tmp_path, 34)
+  assert model_dir.completed_epochs(5) == 3
+
+
+def test_epochs_of_a_checkpoint_without_our_files(tmp_path):
+  save_global_step(tmp_path, 25)
+  model_dir = ModelDir(str(tmp_path))
+  assert model_dir.global_step() == 25
+  assert model_dir.completed_epochs(10) == 2
+  model_dir.plan_epochs(2, [10])
+  assert model_dir.completed_epochs(10) == 2
+  save_global_step(tmp_path, 35)
+  assert model_dir.completed_epochs(10) == 3
+
+
+def test_evaluations(tmp_path):
+  model_dir = ModelDir(str(tmp_path))
+  assert model_dir.evaluations() == []
+  rows = [{"epoch": 1, "WER": 0.5}, {"epoch": 2, "WER": 0.25}, {"epoch": 2, "WER": 0.125}]
+  for row in rows:
+    model_dir.append_evaluation(row)
+  assert model_dir.evaluations() == rows
+  assert model_dir.evaluation_after(2) == rows[2]
+  assert model_dir.evaluation_after(3) is None
+
+
+def test_a_checkpoint_is_checked_against_the_network(tmp_path):
+  shutil.copytree(os.path.join(FIXTURES, "checkpoint"), tmp_path, dirs_exist_ok=True)
+  model_dir = ModelDir(str(tmp_path))
+  shapes = dict(tf.train.list_variables(str(tmp_path)))
+  for name, shape, message in [
+    ("dense/kernel", [32, 29], r"dense/kernel is \[16, 29\] there and \[32, 29\] here"),
+    ("dense/bias", None, r"dense/bias is \[29\] there and absent here"),
+    ("new/kernel", [1], r"new/kernel is absent there and \[1\] here"),
+  ]:
+    wanted = {key: value for key, value in (shapes | {name: shape}).items() if value is not None}
+    with pytest.raises(UserError, match=message):
+      model_dir.prepare({}, ModelSettings(), VOCABULARY, lambda wanted=wanted: wanted)
+    # A refusal leaves nothing behind that a second try would stumble over.
+    assert not os.path.exists(tmp_path / SETTINGS_FILE)
+  model_dir.prepare({}, ModelSettings(), VOCABULARY, lambda: shapes)
+  assert model_dir.global_step() == 4

@@ -1,0 +1,230 @@
+"""The run loop: train some epochs, do what is due at the end of a cycle, and again, until the model is good enough."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from data.batches import Batching, EpochBatches
+from data.dataset import DeepSpeechDataset
+from decoder import Decoder
+from official_utils import checkpoints
+from official_utils import estimator as tf_estimator
+from official_utils.logs import hooks_helper, logger
+from official_utils.misc import distribution_utils, files, model_helpers
+from official_utils.misc.errors import UserError
+from settings import ModelSettings
+from training import calls, evaluation
+from training.actions import Action, Cycle
+from training.evaluation import WER_KEY, Evaluation
+from training.model_dir import LOCK_FILE, MARKER_FILES, ModelDir
+
+
+@dataclass(frozen=True)
+class Options:
+  """What a run is asked to do; each is what the flag of its name says."""
+
+  model_dir: str
+  export_dir: str
+  keep_exports: int
+  clean: bool
+  train_data_dir: str
+  eval_data_dir: str
+  test_data_dir: str | None
+  train_epochs: int
+  epochs_between_evals: int
+  wer_threshold: float | None
+  batch_size: int
+  batch_seconds: float | None
+  sortagrad: bool
+  seed: int
+  hooks: Sequence[str]
+  num_parallel_calls: int | None
+  show_samples: int
+
+
+class Run:
+  """One run of training.
+
+  Attributes:
+    labels: the labels in order, the blank last.
+    model_dir: the folder.
+    estimator: the estimator.
+  """
+
+  def __init__(
+    self,
+    options: Options,
+    settings: ModelSettings,
+    make_dataset: Callable[..., DeepSpeechDataset],
+    make_estimator: Callable[[Sequence[str]], "tf_estimator.Estimator"],
+    make_decoder: Callable[[Sequence[str]], Decoder],
+    num_replicas: int,
+  ):
+    """Read the data sets and make the estimator; nothing is written yet.
+
+    Args:
+      options: what is asked for.
+      settings: the model's.
+      make_dataset: given a manifest and `is_training`, whether it is trained on.
+      make_estimator: given the labels.
+      make_decoder: likewise.
+      num_replicas: how many devices share a batch.
+    """
+    distribution_utils.per_device_batch_size(options.batch_size, num_replicas)
+    self._options = options
+    self._settings = settings
+    self._num_replicas = num_replicas
+    paths = {"train": options.train_data_dir, "eval": options.eval_data_dir, "test": options.test_data_dir}
+    self._sets = {name: make_dataset(path, is_training=name == "train") for name, path in paths.items() if path}
+    for name, each in self._sets.items():
+      print(f"{name}: {len(each.entries)} utterances of {paths[name]}, {len(each.left_out)} left out", flush=True)
+    train_set = self._sets["train"]
+    self._longest = max(train_set.seconds)
+    self._batching = Batching(
+      train_set.seconds, options.batch_size, options.batch_seconds, options.sortagrad, options.seed
+    )
+    self.labels = train_set.speech_labels
+    self.estimator = make_estimator(self.labels)
+    self._decoder = make_decoder(self.labels)
+    self.model_dir = ModelDir(options.model_dir)
+
+  def prepare_folders(self, flags: Mapping[str, Any], make_shapes: Callable[[], Mapping[str, Sequence[int]]]) -> None:
+    """Make model_dir and export_dir, cleaned if that is wanted, or check what they hold; see `ModelDir.prepare`."""
+    options = self._options
+    if options.keep_exports and not files.is_within(options.export_dir, options.model_dir):
+      files.check_writable(options.export_dir, "--export_dir")
+    # Not before all else was found good: what is removed is gone.
+    if options.clean:
+      if os.path.exists(os.path.join(options.model_dir, LOCK_FILE)):
+        self.model_dir.lock()
+      model_helpers.clean_model_dir(options.model_dir, MARKER_FILES)
+    self.model_dir.prepare(flags, self._settings, self.labels, make_shapes)
+    if options.keep_exports:
+      files.check_writable(options.export_dir, "--export_dir")
+
+  def train_until_done(self, actions: Sequence[Action], benchmark_logger: logger.BaseBenchmarkLogger) -> str:
+    """Train cycle by cycle; return why that ended.
+
+    Args:
+      actions: what is done at the end of a cycle, in this order.
+      benchmark_logger: what training hooks report to.
+    """
+    num_epochs, threshold = self._options.train_epochs, self._options.wer_threshold
+    epoch = self.model_dir.completed_epochs(self._batching.num_batches(0))
+    row = None
+    if epoch:
+      print(f"found {epoch} epochs done in {self.model_dir.path}", flush=True)
+      row = self.model_dir.evaluation_after(epoch)
+      if row is None and self.model_dir.ends_epoch(epoch):
+        row = _end_cycle(epoch, {}, actions)
+    while row is None or not model_helpers.past_stop_threshold(threshold, row[WER_KEY]):
+      if epoch >= num_epochs:
+        return f"{epoch} epochs are done, --train_epochs={num_epochs}"
+      epochs = self._next_epochs(epoch)
+      self.model_dir.plan_epochs(epoch, [self._batching.num_batches(index) for index in epochs])
+      results = self._train(self._batching.of_epochs(epochs), epochs, benchmark_logger)
+      epoch = epochs.stop
+      row = _end_cycle(epoch, results, actions)
+    return f"WER {row[WER_KEY]:.4f} after epoch {epoch} is at or below the threshold {threshold:g}"
+
+  def evaluate(self, name: str) -> Evaluation:
+    """Transcribe and score the "eval" or the "test" set with the newest checkpoint."""
+    options, chosen = self._options, self._sets[name]
+    batches = evaluation.plan_batches(
+      chosen.seconds,
+      options.batch_size // self._num_replicas,
+      self._settings.network.mask_padding,
+      self._longest,
+      options.batch_seconds and options.batch_seconds / self._num_replicas,
+    )
+    return calls.evaluate(self.estimator, self._decoder, chosen, batches, options.num_parallel_calls)
+
+  def score_test_set(self) -> dict[str, float]:
+    """Score the set of --test_data_dir, print that and --show_samples; return {} where there is none."""
+    if "test" not in self._sets:
+      return {}
+    evaluated = self.evaluate("test")
+    print(f"test: {evaluated.summary()}", flush=True)
+    evaluated.print_samples(self._sets["test"].entries, self._options.show_samples)
+    return evaluated.results()
+
+  def _next_epochs(self, epoch: int) -> range:
+    """Choose the epochs of the next cycle, which ends at a whole multiple, also after a run that stopped elsewhere."""
+    cycle = self._options.epochs_between_evals
+    return range(epoch, min(epoch + cycle - epoch % cycle, self._options.train_epochs))
+
+  def _train(self, batches: EpochBatches, epochs: range, benchmark_logger: logger.BaseBenchmarkLogger) -> dict:
+    """Train the batches of some epochs in one call; return mean loss and speed."""
+    from training import progress
+
+    options, train_set = self._options, self._sets["train"]
+    follower = progress.ProgressHook(self._num_replicas, f"to epoch {epochs.stop}", len(batches))
+    hooks = hooks_helper.get_train_hooks(
+      options.hooks, batch_size=options.batch_size, model_dir=options.model_dir, metric_logger=benchmark_logger
+    )
+    saver = progress.SaverHook(options.model_dir, self.estimator.config.save_checkpoints_secs)
+    try:
+      with calls.one_graph(train_set):
+        input_fn = calls.bind_input_fn(train_set, batches, self._num_replicas, options.num_parallel_calls)
+        self.estimator.train(input_fn, [*hooks, follower, saver])
+    except calls.restore_errors() as error:
+      checkpoint = self.estimator.latest_checkpoint()
+      if follower.steps or not checkpoint:
+        raise
+      # It was being restored.
+      raise checkpoints.damaged_checkpoint(checkpoint) from error
+    finally:
+      follower.clear_line()
+    if not train_set.has_feasible:
+      raise UserError(f"{options.train_data_dir}: no utterance is long enough for its transcript; check the audio")
+    return {
+      "loss": follower.mean_loss,
+      "train_seconds": follower.seconds,
+      "input_wait": follower.input_wait,
+      "utterances_per_second": len(train_set.entries) * len(epochs) / follower.seconds,
+    }
+
+
+def score_sets(
+  sets: Mapping[str, DeepSpeechDataset],
+  make_estimator: Callable[[], "tf_estimator.Estimator"],
+  decoder: Decoder,
+  options: Options,
+  checkpoint: str,
+) -> list[dict[str, Any]]:
+  """Score a checkpoint on data sets and print a line for each.
+
+  Args:
+    sets: the sets by the manifest of each.
+    make_estimator: makes an estimator for one device, a new one for each set.
+    decoder: turns its predictions into texts.
+    options: of which batches and samples count.
+    checkpoint: the checkpoint.
+
+  Returns:
+    The results of each manifest.
+  """
+  rows = []
+  for path, chosen in sets.items():
+    estimator = make_estimator()
+    batches = evaluation.plan_batches(
+      chosen.seconds,
+      options.batch_size,
+      estimator.params["settings"].network.mask_padding,
+      max(chosen.seconds),
+      options.batch_seconds,
+    )
+    evaluated = calls.evaluate(estimator, decoder, chosen, batches, options.num_parallel_calls, checkpoint)
+    print(f"{path}: {evaluated.summary()}  {len(chosen.entries)} utterances, {checkpoint}", flush=True)
+    evaluated.print_samples(chosen.entries, options.show_samples)
+    rows.append({"manifest": path, **evaluated.results()})
+  return rows
+
+
+def _end_cycle(epoch: int, results: Mapping[str, Any], actions: Sequence[Action]) -> dict[str, Any]:
+  """Do what is due at the end of a cycle; return its row."""
+  cycle = Cycle(epoch, {"epoch": epoch, **results})
+  for action in actions:
+    action(cycle)
+  return cycle.row
