@@ -2,15 +2,14 @@
 
 import json
 import os
-import shutil
 
+import fixture_files
 import pytest
 
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
 from training import checkpoints
 
-FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
 VOCABULARY = " abc-"
 SETTINGS = {"rnn_type": "gru", "rnn_hidden_size": 8, "is_bidirectional": True, "sample_rate": 16000}
 
@@ -156,7 +155,7 @@ def test_evaluations(tmp_path):
 
 
 def test_a_checkpoint_is_checked_against_the_network(tmp_path):
-  shutil.copytree(os.path.join(FIXTURES, "checkpoint"), tmp_path, dirs_exist_ok=True)
+  fixture_files.copy_checkpoint(tmp_path)
   model_dir = checkpoints.ModelDir(str(tmp_path))
   shapes = {
     name: shape

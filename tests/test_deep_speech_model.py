@@ -1,8 +1,6 @@
 """Shows that padding changes nothing: an utterance alone equals the same utterance in any padded batch."""
 
-import json
-import os
-
+import fixture_files
 import numpy as np
 import pytest
 
@@ -12,7 +10,6 @@ import deep_speech_model
 from layers import ctc
 from official_utils.lazy import tf
 
-FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
 LABELS = " abcdefghijklmnopqrstuvwxyz'-"
 BINS = 161
 CONFIGURATIONS = [
@@ -28,7 +25,7 @@ def far_values(variables) -> dict:
 
   Where the original's fixtures have a variable of this name and shape, its value is theirs.
   """
-  numbers = np.load(os.path.join(FIXTURES, "model_gru_l2_bias.npz"))
+  numbers = fixture_files.load_arrays("model_gru_l2_bias")
   generator = np.random.default_rng(7)
   values = {}
   for variable in variables:
@@ -135,7 +132,7 @@ def test_gradient_of_a_padded_batch_is_the_sum_of_its_utterances(network):
 
 def test_unmasked_network_lets_padding_leak():
   """The original's fault, kept behind --mask_padding=false: guards that the tests above can fail at all."""
-  meta = json.loads(bytes(np.load(os.path.join(FIXTURES, "model_gru_l2_bias.npz"))["meta_json"]).decode())["config"]
+  meta = fixture_files.load_model("gru_l2_bias")[1]["config"]
   settings = {key: meta[key] for key in ("rnn_type", "rnn_hidden_size", "rnn_hidden_layers", "is_bidirectional")}
   settings |= {"use_bias": True, "conv_layout": "official", "mask_padding": False}
   part = utterances([26])[0]

@@ -4,10 +4,7 @@ With mask_padding off, on batches of equal lengths and on padded ones. The `patc
 be repaired to run at all: its plain RNN cell named an abstract class, and one direction alone handed on a pair.
 """
 
-import glob
-import json
-import os
-
+import fixture_files
 import numpy as np
 import pytest
 
@@ -15,17 +12,14 @@ import deep_speech
 import deep_speech_model
 from official_utils.lazy import tf
 
-FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
-FILES = sorted(glob.glob(os.path.join(FIXTURES, "model_*.npz")))
 LEARNING_RATE = 5e-4
 
 
 class Graph:
   """The training graph of one fixture file, with its variables set to the file's."""
 
-  def __init__(self, path: str):
-    self.numbers = np.load(path)
-    meta = json.loads(bytes(self.numbers["meta_json"]).decode())
+  def __init__(self, name: str):
+    self.numbers, meta = fixture_files.load_model(name)
     self.names, self.trainable, config = meta["variable_order"], meta["trainable"], meta["config"]
     assert config["learning_rate"] == LEARNING_RATE
     network = {key: config[key] for key in ("rnn_type", "rnn_hidden_size", "rnn_hidden_layers", "is_bidirectional")}
@@ -74,13 +68,13 @@ class Graph:
     return self.numbers[f"{group}_sample/{name}"], value.ravel()[self.numbers[f"{group}_index/{name}"]]
 
 
-@pytest.fixture(scope="module", params=FILES, ids=lambda path: os.path.basename(path)[len("model_") : -len(".npz")])
+@pytest.fixture(scope="module", params=fixture_files.MODELS)
 def graph(request):
   return Graph(request.param)
 
 
 def test_all_configurations_are_there():
-  assert len(FILES) == 10
+  assert len(fixture_files.MODELS) == 10
 
 
 def test_variables_have_the_original_names_shapes_and_kinds(graph):
