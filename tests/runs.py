@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 
+import small_network
 from absl import flags
 
 import deep_speech
 from official_utils.flags import core as flags_core
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-SMALL = ("--rnn_hidden_layers=1", "--rnn_hidden_size=8", "--batch_size=8", "--num_gpus=0")
+SMALL = small_network.options(batch_size=8, num_gpus=0)
 
 
 def arguments(tones_dir: str, model_dir: str, *more: str) -> list[str]:

@@ -64,4 +64,4 @@ def test_a_line_tells_of_the_cycle(training, line, capsys):
 
 def test_the_benchmark_logger_gets_the_rates(tmp_path):
   actions.log_benchmark(logger.BenchmarkFileLogger(str(tmp_path)))(Cycle(3, EVALUATION.results()))
-  assert sessions.metrics(tmp_path) == [("WER", 0.25, 70), ("CER", pytest.approx(1 / 3), 70)]
+  assert sessions.metrics(tmp_path) == [("CER", pytest.approx(1 / 3), 70), ("WER", 0.25, 70)]

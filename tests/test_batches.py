@@ -1,9 +1,8 @@
 """Tests the order of epochs and the batches that they are cut into."""
 
-import json
-import os
 import random
 
+import fixture_files
 import hypothesis
 import numpy as np
 import pytest
@@ -11,8 +10,7 @@ from hypothesis import strategies as st
 
 from data.batches import Batching, PlannedBatch, batch_wise_dataset_shuffle, cut, epoch_order
 
-with open(os.path.join(os.path.dirname(__file__), "fixtures", "shuffle.json")) as _file:
-  SHUFFLES = json.load(_file)
+SHUFFLES = fixture_files.load_json("shuffle")
 
 
 @pytest.mark.parametrize("case", SHUFFLES["cases"], ids=str)

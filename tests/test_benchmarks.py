@@ -7,8 +7,10 @@ import re
 import subprocess
 import sys
 
+import fixture_files
 import numpy as np
 import pytest
+import small_network
 
 import decoder
 import deep_speech
@@ -32,8 +34,7 @@ from official_utils.misc.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDER = os.path.join(ROOT, "benchmarks")
-FIXTURES = os.path.join(ROOT, "tests", "fixtures")
-SMALL_STEP = ["--rnn_hidden_layers=2", "--rnn_hidden_size=4", "--batch_size=2", "--frames=48", "--runs=2"]
+SMALL_STEP = small_network.options(rnn_hidden_layers=2, rnn_hidden_size=4, batch_size=2, frames=48, runs=2)
 
 
 def start(tmp_path, name: str, *arguments: str) -> subprocess.CompletedProcess:
@@ -131,12 +132,10 @@ def test_make_bench_runs_every_benchmark():
 class Forms:
   """The network in the original's form and in ours without masks, over the variables of a fixture file."""
 
-  def __init__(self, path: str):
-    self.numbers = np.load(path)
-    meta = json.loads(bytes(self.numbers["meta_json"]).decode())
+  def __init__(self, name: str):
+    self.numbers, meta = fixture_files.load_model(name)
     config, self.trainable = meta["config"], meta["trainable"]
-    settings = {key: config[key] for key in ("rnn_type", "rnn_hidden_size", "rnn_hidden_layers", "is_bidirectional")}
-    settings |= {"use_bias": config["use_bias"], "conv_layout": "official", "mask_padding": False}
+    settings = small_network.of_original(config)
     with tf.Graph().as_default():
       self.features = tf.compat.v1.placeholder(tf.float32, [None, None, 161, 1])
       self.lengths = [tf.compat.v1.placeholder(tf.int32, [None, 1]) for _ in range(2)]
@@ -166,37 +165,39 @@ class Forms:
     values = [self.numbers[f"{batch}/{key}"] for key in keys]
     return self.session.run(self.fetches, dict(zip([self.features, *self.lengths, self.labels], values, strict=True)))
 
-  def sampled(self, group: str, name: str, value: np.ndarray) -> tuple:
-    """Return the fixture's numbers and ours at the same places."""
-    if f"{group}/{name}" in self.numbers:
-      return self.numbers[f"{group}/{name}"], value
-    return self.numbers[f"{group}_sample/{name}"], value.ravel()[self.numbers[f"{group}_index/{name}"]]
-
 
 @pytest.mark.parametrize("name", ["gru_l1_bias", "gru_l2_nobias_c12", "lstm_l1_bias", "patched_rnn_l2_bias"])
 def test_original_form_equals_the_original_and_ours(name):
-  forms = Forms(os.path.join(FIXTURES, f"model_{name}.npz"))
+  forms = Forms(name)
   for batch, tolerance in (("equal", 1e-3), ("padded", 2e-2)):
     (losses, *gradients), (our_losses, *our_gradients) = forms.run(batch)
     np.testing.assert_allclose(losses, forms.numbers[f"{batch}/ctc_loss_each"].ravel(), rtol=2e-5)
     np.testing.assert_allclose(our_losses, losses, rtol=2e-5)
     for key, gradient, ours in zip(forms.trainable, gradients, our_gradients, strict=True):
       assert np.linalg.norm(ours - gradient) <= tolerance * np.linalg.norm(gradient), key
-      expected, gradient = forms.sampled(f"{batch}/grad", key, gradient)
+      expected, gradient = fixture_files.sampled(forms.numbers, f"{batch}/grad", key, gradient)
       assert np.linalg.norm(gradient - expected) <= tolerance * np.linalg.norm(expected), key
 
 
 def test_original_evaluation_equals_the_originals_numbers():
-  with open(os.path.join(FIXTURES, "evaluate.json"), encoding="utf-8") as file:
-    expected = json.load(file)["given_probabilities"]
-  with np.load(os.path.join(FIXTURES, "evaluate_probs.npz")) as stored:
-    utterances = [stored[str(number)] for number in range(len(expected["decoded"]))]
+  expected = fixture_files.load_json("evaluate")["given_probabilities"]
+  stored = fixture_files.load_arrays("evaluate_probs")
+  utterances = [stored[str(number)] for number in range(len(expected["decoded"]))]
   targets = [transcript for _, _, transcript in expected["entries"]]
   texts = [original_evaluation.decode(each, evaluation.LABELS) for each in utterances]
   assert texts == expected["decoded"]
   pairs = list(zip(texts, targets, strict=True))
   assert [original_evaluation.word_errors(*pair) for pair in pairs] == expected["word_errors"]
   assert [original_evaluation.char_errors(*pair) for pair in pairs] == expected["char_errors"]
+  rates = original_evaluation.evaluate(utterances, targets, evaluation.LABELS)
+  assert rates == (expected["result"]["WER"], expected["result"]["CER"])
+
+
+def test_original_evaluation_of_the_checkpoint_equals_the_originals_rates():
+  expected = fixture_files.load_json("evaluate")["checkpoint"]
+  stored = fixture_files.load_arrays("checkpoint_predictions")
+  targets = [transcript for _, _, transcript in expected["entries"]]
+  utterances = [stored[f"{number}/probabilities"] for number in range(len(targets))]
   rates = original_evaluation.evaluate(utterances, targets, evaluation.LABELS)
   assert rates == (expected["result"]["WER"], expected["result"]["CER"])
 
@@ -241,8 +242,8 @@ def test_ratios_compare_medians_and_scale_parts():
 
 
 def test_operations_are_counted_as_by_hand():
-  settings = {"rnn_type": "gru", "rnn_hidden_size": 3, "rnn_hidden_layers": 2, "is_bidirectional": True}
-  counts = floor.count_operations(settings | {"conv_layout": "official"}, num_bins=5, num_classes=7, lengths=[9, 4])
+  settings = small_network.settings(rnn_hidden_size=3, rnn_hidden_layers=2)
+  counts = floor.count_operations(settings, num_bins=5, num_classes=7, lengths=[9, 4])
   # 9 and 4 frames make 5 and 2 after the first convolution, 3 and 1 after the second; 5 bins make 3.
   assert counts == {
     "convolution 1": 2 * 2 * 7 * 3 * 41 * 11 * 32,
@@ -255,8 +256,7 @@ def test_operations_are_counted_as_by_hand():
 
 def test_the_profile_counts_the_operations_of_a_step():
   """Of a step whose operations are all plain: the original's form."""
-  settings = {"rnn_type": "gru", "rnn_hidden_size": 4, "rnn_hidden_layers": 2, "is_bidirectional": True}
-  settings |= {"use_bias": False, "conv_layout": "official"}
+  settings = small_network.settings(rnn_hidden_size=4, rnn_hidden_layers=2, use_bias=False)
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     spectrograms = tf.compat.v1.placeholder(tf.float32, [None, None, 161, 1])
     logits = original_form.network(spectrograms, settings, 29, training=True)
@@ -356,17 +356,16 @@ def test_input_pipeline_times_the_start_on_many_rows(tmp_path):
 
 @pytest.mark.parametrize("wave", ["noise_16k", "chirp_8k", "real_16k"])
 def test_original_features_equal_the_originals_numbers(wave):
-  with np.load(os.path.join(FIXTURES, "features.npz")) as numbers:
-    samples, rate = numbers[f"wave/{wave}"] / 32768, 8000 if wave.endswith("8k") else 16000
-    spectrogram = original_input.spectrogram(samples, rate, rate // 50, rate // 100)
-    np.testing.assert_allclose(spectrogram, numbers[f"spec/{wave}/w20_s10"], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(
-      original_input.featurize(samples, rate), numbers[f"norm/{wave}/w20_s10"], rtol=0, atol=1e-5
-    )
+  numbers = fixture_files.load_arrays("features")
+  samples, rate = numbers[f"wave/{wave}"] / 32768, 8000 if wave.endswith("8k") else 16000
+  spectrogram = original_input.spectrogram(samples, rate, rate // 50, rate // 100)
+  np.testing.assert_allclose(spectrogram, numbers[f"spec/{wave}/w20_s10"], rtol=0, atol=1e-5)
+  normalized = original_input.featurize(samples, rate)
+  np.testing.assert_allclose(normalized, numbers[f"norm/{wave}/w20_s10"], rtol=0, atol=1e-5)
 
 
 def test_both_inputs_make_the_same_batches():
-  dataset = input_pipeline.open_dataset(os.path.join(FIXTURES, "manifest.tsv"))
+  dataset = input_pipeline.open_dataset(fixture_files.MANIFEST)
   fetched = []
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     for batches in (

@@ -1,16 +1,12 @@
 """Holds convolution and lengths against plain loops and the original's shapes."""
 
-import json
-import os
-
+import fixture_files
 import numpy as np
 import pytest
 
 import deep_speech_model
 from layers import convolution
 from official_utils.lazy import tf
-
-FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
 
 
 def naive_convolution(inputs, kernel, spec):
@@ -42,8 +38,7 @@ def test_convolution_equals_a_plain_loop(layout, number):
 
 
 def test_output_length_equals_the_original_network():
-  with open(os.path.join(FIXTURES, "lengths.json")) as file:
-    shapes = json.load(file)["conv_output_shape_by_frames"]
+  shapes = fixture_files.load_json("lengths")["conv_output_shape_by_frames"]
   first, second = deep_speech_model.CONV_LAYOUTS["official"]
   bins = convolution.output_size(convolution.output_size(161, first, 1), second, 1)
   for frames, shape in shapes.items():

@@ -1,12 +1,12 @@
 """Tests data sets and the batches that are made of them."""
 
 import dataclasses
-import json
 import logging
 import os
 import random
 import threading
 
+import fixture_files
 import hypothesis
 import numpy as np
 import pytest
@@ -37,8 +37,6 @@ from data.loading import load_batches
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
 
-FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
-
 
 def run_in_graph(make_input) -> list:
   """Fetch all batches the way an Estimator does."""
@@ -53,14 +51,14 @@ def run_in_graph(make_input) -> list:
         return batches
 
 
-with open(os.path.join(FIXTURES, "dataset.json")) as _file:
-  ORIGINAL = json.load(_file)
+ORIGINAL = fixture_files.load_json("dataset")
 
 
 def test_entries_come_in_the_originals_order():
-  dataset = open_dataset(os.path.join(FIXTURES, "manifest.tsv"))
+  dataset = open_dataset(fixture_files.MANIFEST)
   expected = [
-    (os.path.join(FIXTURES, path), int(size), text.lower().strip()) for path, size, text in ORIGINAL["entries"]
+    (os.path.join(fixture_files.FOLDER, path), int(size), text.lower().strip())
+    for path, size, text in ORIGINAL["entries"]
   ]
   assert dataset.entries == expected
   assert dataset.speech_labels == ORIGINAL["speech_labels"]
@@ -71,8 +69,8 @@ def test_entries_come_in_the_originals_order():
 
 @pytest.mark.parametrize("run", ORIGINAL["runs"], ids=lambda run: run["key"])
 def test_batches_equal_the_originals(run):
-  numbers = np.load(os.path.join(FIXTURES, "dataset.npz"))
-  dataset = open_dataset(os.path.join(FIXTURES, "manifest.tsv"), normalize=run["normalize"])
+  numbers = fixture_files.load_arrays("dataset")
+  dataset = open_dataset(fixture_files.MANIFEST, normalize=run["normalize"])
   # As the original's run loop orders them.
   if run["order"] == "reversed":
     dataset.entries.reverse()

@@ -1,12 +1,12 @@
 """Decoding held against the original's numbers and against slow, plain forms."""
 
 import itertools
-import json
 import math
 import pathlib
 import subprocess
 import sys
 
+import fixture_files
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,10 +17,9 @@ import scoring
 from decoder import CLASSES, DeepSpeechDecoder, GreedyDecoder
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FIXTURES = ROOT / "tests" / "fixtures"
 ALPHABET = " abcdefghijklmnopqrstuvwxyz'-"
-ORIGINAL = json.loads((FIXTURES / "decoder.json").read_text(encoding="utf-8"))
-EVALUATED = json.loads((FIXTURES / "evaluate.json").read_text(encoding="utf-8"))["given_probabilities"]
+ORIGINAL = fixture_files.load_json("decoder")
+EVALUATED = fixture_files.load_json("evaluate")["given_probabilities"]
 
 
 def collapse(path, labels, blank):
@@ -66,8 +65,8 @@ def test_error_counts_equal_the_originals(case):
 
 
 def test_evaluation_of_given_probabilities_equals_the_originals():
-  with np.load(FIXTURES / "evaluate_probs.npz") as stored:
-    utterances = [stored[str(number)] for number in range(len(EVALUATED["decoded"]))]
+  stored = fixture_files.load_arrays("evaluate_probs")
+  utterances = [stored[str(number)] for number in range(len(EVALUATED["decoded"]))]
   lengths = [len(frames) for frames in utterances]
   batch = np.full((len(utterances), max(lengths), len(ALPHABET)), np.nan, np.float32)
   for row, frames in zip(batch, utterances, strict=True):

@@ -1,11 +1,11 @@
 """Tries the run loop's parts: losses, modes, metrics, replicas, and what stops a run."""
 
 import gc
-import json
 import os
 import re
 import shutil
 
+import fixture_files
 import numpy as np
 import pytest
 import runs
@@ -22,12 +22,10 @@ from training.model_dir import ModelDir
 from transcribe import load_model
 
 RATE = 16000
-FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
 
 
 def test_length_after_conv_equals_the_original():
-  with open(os.path.join(FIXTURES, "lengths.json")) as file:
-    cases = json.load(file)["compute_length_after_conv"]
+  cases = fixture_files.load_json("lengths")["compute_length_after_conv"]
   assert cases
   for case in cases:
     lengths = tf.constant(case["input_length"], tf.int32)

@@ -1,20 +1,17 @@
 """Shows that padding changes nothing: an utterance alone equals the same utterance in any padded batch."""
 
-import json
-import os
-
+import fixture_files
 import numpy as np
 import pytest
+import small_network
 
 import decoder
 import deep_speech_model
 import networks
 from layers import ctc
 from official_utils.lazy import tf
-from settings import make_settings
 from training.optimizer import Optimizer
 
-FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
 LABELS = " abcdefghijklmnopqrstuvwxyz'-"
 BINS = 161
 CONFIGURATIONS = [
@@ -30,7 +27,7 @@ def far_values(variables) -> dict:
 
   Where the original's fixtures have a variable of this name and shape, its value is theirs.
   """
-  numbers = np.load(os.path.join(FIXTURES, "model_gru_l2_bias.npz"))
+  numbers = fixture_files.load_arrays("model_gru_l2_bias")
   generator = np.random.default_rng(7)
   values = {}
   for variable in variables:
@@ -50,19 +47,19 @@ class Network:
   """A two-layer network with frozen statistics."""
 
   def __init__(self, rnn_type: str, is_bidirectional: bool, conv_layout: str):
-    settings = {
-      "rnn_type": rnn_type,
-      "rnn_hidden_size": 16,
-      "rnn_hidden_layers": 2,
-      "is_bidirectional": is_bidirectional,
-    }
-    settings |= {"use_bias": True, "conv_layout": conv_layout, "mask_padding": True}
+    settings = small_network.network(
+      rnn_type=rnn_type,
+      rnn_hidden_size=16,
+      rnn_hidden_layers=2,
+      is_bidirectional=is_bidirectional,
+      conv_layout=conv_layout,
+    )
     with tf.Graph().as_default():
       self.features = tf.compat.v1.placeholder(tf.float32, [None, None, BINS, 1])
       self.frames = tf.compat.v1.placeholder(tf.int32, [None])
       self.labels = tf.compat.v1.placeholder(tf.int32, [None, None])
       self.label_lengths = tf.compat.v1.placeholder(tf.int32, [None])
-      model = networks.make_network(make_settings(settings).network, len(LABELS))
+      model = networks.make_network(settings, len(LABELS))
       self.logits, self.lengths = model(self.features, self.frames, training=False)
       losses = ctc.ctc_losses(self.logits, self.lengths, self.labels, self.label_lengths)
       variables = tf.compat.v1.trainable_variables()
@@ -136,13 +133,11 @@ def test_gradient_of_a_padded_batch_is_the_sum_of_its_utterances(network):
 
 def test_unmasked_network_lets_padding_leak():
   """The original's fault, kept behind --mask_padding=false: guards that the tests above can fail at all."""
-  meta = json.loads(bytes(np.load(os.path.join(FIXTURES, "model_gru_l2_bias.npz"))["meta_json"]).decode())["config"]
-  settings = {key: meta[key] for key in ("rnn_type", "rnn_hidden_size", "rnn_hidden_layers", "is_bidirectional")}
-  settings |= {"use_bias": True, "conv_layout": "official", "mask_padding": False}
+  settings = small_network.of_original(fixture_files.load_model("gru_l2_bias")[1]["config"])
   part = utterances([26])[0]
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     features = tf.compat.v1.placeholder(tf.float32, [None, None, BINS, 1])
-    network = networks.make_network(make_settings(settings).network, 29)
+    network = networks.make_network(settings, 29)
     logits, _ = network(features, tf.constant([26]), training=False)
     variables = tf.compat.v1.global_variables()
     values = far_values(variables)
@@ -155,11 +150,10 @@ def test_unmasked_network_lets_padding_leak():
 
 def train_losses(compute_dtype, num_steps: int) -> list[float]:
   """Train a small network on one batch; return the loss of each step."""
-  settings = {"rnn_type": "gru", "rnn_hidden_size": 16, "rnn_hidden_layers": 2, "is_bidirectional": True}
-  settings |= {"use_bias": True, "conv_layout": "official", "mask_padding": True}
+  settings = small_network.network(rnn_hidden_size=16, rnn_hidden_layers=2)
   lengths = [60, 43, 29, 78]
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-    model = networks.make_network(make_settings(settings).network, len(LABELS), compute_dtype=compute_dtype)
+    model = networks.make_network(settings, len(LABELS), compute_dtype=compute_dtype)
     features = tf.constant(batch(utterances(lengths), 80, np.nan))
     logits, steps = model(features, tf.constant(lengths), training=True)
     labels = tf.constant(np.random.default_rng(3).integers(0, 28, [4, 5]), tf.int32)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import runs
+import small_network
 from archive_server import SAMPLE_RATE, make_subset, make_tar, publish, serve
 
 from data import download
@@ -13,7 +14,7 @@ from data.corpora import librispeech
 from data.manifest import read_manifest
 
 COMMAND = os.path.abspath(download.__file__)
-SMALL = ("--rnn_hidden_layers=1", "--rnn_hidden_size=8", "--batch_size=4", "--train_epochs=1")
+SMALL = small_network.options(batch_size=4, train_epochs=1)
 
 
 def run_download(folder, *arguments: str) -> subprocess.CompletedProcess:

@@ -1,8 +1,8 @@
 """Tests features and labels against numbers of the original and against a plain Fourier sum."""
 
-import json
 import os
 
+import fixture_files
 import hypothesis
 import numpy as np
 import pytest
@@ -17,14 +17,8 @@ from data.featurizer import (
 )
 from official_utils.misc.errors import UserError
 
-FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
 VOCABULARY = os.path.join(os.path.dirname(__file__), "..", "data", "vocabulary.txt")
-NUMBERS = np.load(os.path.join(FIXTURES, "features.npz"))
-
-
-def load(name: str) -> dict:
-  with open(os.path.join(FIXTURES, name)) as file:
-    return json.load(file)
+NUMBERS = fixture_files.load_arrays("features")
 
 
 def case_of(case: dict) -> tuple[np.ndarray, dict]:
@@ -34,8 +28,8 @@ def case_of(case: dict) -> tuple[np.ndarray, dict]:
   }
 
 
-CASES = load("features.json")["index"]
-LABELS = load("labels.json")
+CASES = fixture_files.load_json("features")["index"]
+LABELS = fixture_files.load_json("labels")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["key"])
@@ -49,7 +43,7 @@ def test_spectrogram_equals_the_originals(case):
 
 
 @pytest.mark.parametrize(
-  "case", [case for case in CASES if f"norm/{case['key']}" in NUMBERS.files], ids=lambda case: case["key"]
+  "case", [case for case in CASES if f"norm/{case['key']}" in NUMBERS], ids=lambda case: case["key"]
 )
 def test_normalized_features_equal_the_originals(case):
   samples, _ = case_of(case)

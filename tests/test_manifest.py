@@ -5,6 +5,7 @@ import io
 import json
 import os
 
+import fixture_files
 import hypothesis
 import pytest
 from hypothesis import strategies as st
@@ -13,7 +14,6 @@ from data import manifest
 from data.manifest import Entry, read_manifest, write_manifest
 from official_utils.misc.errors import UserError
 
-FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
 HEADER = "wav_filename\twav_filesize\ttranscript\n"
 CSV_HEADER = HEADER.replace("\t", ",")
 # What the original reads wrongly, or by accident: a file without header, quotes of a CSV writer, a row without transcript.
@@ -28,8 +28,7 @@ def written(folder, content: str | bytes) -> str:
 
 
 def original_cases() -> list:
-  with open(os.path.join(FIXTURES, "dataset.json")) as file:
-    cases = json.load(file)["parse"]
+  cases = fixture_files.load_json("dataset")["parse"]
   return [pytest.param(case, id=name) for name, case in cases.items() if "entries" in case and name not in MENDED]
 
 
@@ -40,8 +39,8 @@ def test_reads_what_the_original_reads(case, tmp_path):
 
 
 def test_reads_the_fixture_with_paths_against_its_folder():
-  entries = read_manifest(os.path.join(FIXTURES, "manifest.tsv"))
-  assert entries[2] == Entry(os.path.join(FIXTURES, "wavs/u2.wav"), 25400, " model don ")
+  entries = read_manifest(fixture_files.MANIFEST)
+  assert entries[2] == Entry(os.path.join(fixture_files.FOLDER, "wavs/u2.wav"), 25400, " model don ")
   assert all(os.path.exists(entry.path) for entry in entries)
 
 

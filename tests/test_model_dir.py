@@ -2,8 +2,8 @@
 
 import json
 import os
-import shutil
 
+import fixture_files
 import pytest
 
 from inference import LABELS_FILE
@@ -13,7 +13,6 @@ from settings import SETTINGS_FILE, ModelSettings, make_settings, read_settings
 from training import model_dir as run_folder
 from training.model_dir import ModelDir
 
-FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
 VOCABULARY = " abc-"
 SETTINGS = {"rnn_type": "gru", "rnn_hidden_size": 8, "is_bidirectional": True, "sample_rate": 16000}
 OTHERS = {"rnn_type": "lstm", "rnn_hidden_size": 9, "is_bidirectional": False, "sample_rate": 8000}
@@ -160,7 +159,7 @@ def test_evaluations(tmp_path):
 
 
 def test_a_checkpoint_is_checked_against_the_network(tmp_path):
-  shutil.copytree(os.path.join(FIXTURES, "checkpoint"), tmp_path, dirs_exist_ok=True)
+  fixture_files.copy_checkpoint(tmp_path)
   model_dir = ModelDir(str(tmp_path))
   shapes = dict(tf.train.list_variables(str(tmp_path)))
   for name, shape, message in [

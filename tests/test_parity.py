@@ -4,34 +4,27 @@ With mask_padding off, on batches of equal lengths and on padded ones. The `patc
 be repaired to run at all: its plain RNN cell named an abstract class, and one direction alone handed on a pair.
 """
 
-import glob
-import json
-import os
-
+import fixture_files
 import numpy as np
 import pytest
+import small_network
 
 import deep_speech
 import networks
-import settings
 from official_utils.lazy import tf
 from training.optimizer import Optimizer
 
-FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
-FILES = sorted(glob.glob(os.path.join(FIXTURES, "model_*.npz")))
 LEARNING_RATE = 5e-4
 
 
 class Graph:
   """The training graph of one fixture file, with its variables set to the file's."""
 
-  def __init__(self, path: str):
-    self.numbers = np.load(path)
-    meta = json.loads(bytes(self.numbers["meta_json"]).decode())
+  def __init__(self, name: str):
+    self.numbers, meta = fixture_files.load_model(name)
     self.names, self.trainable, config = meta["variable_order"], meta["trainable"], meta["config"]
     assert config["learning_rate"] == LEARNING_RATE
-    network = {key: config[key] for key in ("rnn_type", "rnn_hidden_size", "rnn_hidden_layers", "is_bidirectional")}
-    network |= {"use_bias": config["use_bias"], "conv_layout": "official", "mask_padding": False}
+    network = small_network.of_original(config)
     with tf.Graph().as_default():
       self.features = tf.compat.v1.placeholder(tf.float32, [None, None, 161, 1])
       lengths = [tf.compat.v1.placeholder(tf.int32, [None, 1]) for _ in range(2)]
@@ -40,7 +33,7 @@ class Graph:
       self.losses, self.outputs = {}, {}
       for mode in ("infer", "train"):
         with tf.compat.v1.variable_scope("", reuse=mode == "train"):
-          self._add_mode(mode, networks.make_network(settings.make_settings(network).network, config["num_classes"]))
+          self._add_mode(mode, networks.make_network(network, config["num_classes"]))
       self.variables = {variable.op.name: variable for variable in tf.compat.v1.global_variables()}
       variables = [self.variables[name] for name in self.trainable]
       self.gradients = tf.gradients(self.loss, variables)
@@ -69,20 +62,14 @@ class Graph:
     feeds = {tensor: self.numbers[f"{batch}/{key}"] for tensor, key in zip(tensors, keys, strict=True)}
     return self.session.run(fetches, feeds)
 
-  def sampled(self, group: str, name: str, value: np.ndarray) -> tuple:
-    """Return the fixture's numbers and ours at the same places."""
-    if f"{group}/{name}" in self.numbers:
-      return self.numbers[f"{group}/{name}"], value
-    return self.numbers[f"{group}_sample/{name}"], value.ravel()[self.numbers[f"{group}_index/{name}"]]
 
-
-@pytest.fixture(scope="module", params=FILES, ids=lambda path: os.path.basename(path)[len("model_") : -len(".npz")])
+@pytest.fixture(scope="module", params=fixture_files.MODELS)
 def graph(request):
   return Graph(request.param)
 
 
 def test_all_configurations_are_there():
-  assert len(FILES) == 10
+  assert len(fixture_files.MODELS) == 10
 
 
 def test_variables_have_the_original_names_shapes_and_kinds(graph):
@@ -109,7 +96,7 @@ def test_forward(graph, batch):
 @pytest.mark.parametrize(("batch", "tolerance"), [("equal", 1e-3), ("padded", 2e-2)])
 def test_gradients(graph, batch, tolerance):
   for name, gradient in zip(graph.trainable, graph.run(batch, graph.gradients), strict=True):
-    expected, ours = graph.sampled(f"{batch}/grad", name, gradient)
+    expected, ours = fixture_files.sampled(graph.numbers, f"{batch}/grad", name, gradient)
     assert np.linalg.norm(ours - expected) <= tolerance * np.linalg.norm(expected), name
     norm_key = f"{batch}/grad_norm/{name}"
     if norm_key in graph.numbers:
@@ -125,7 +112,7 @@ def test_three_adam_steps(graph):
   values = graph.session.run({name: graph.variables[name] for name in graph.names})
   differences = []
   for name in graph.names:
-    expected, ours = graph.sampled("after3", name, values[name])
+    expected, ours = fixture_files.sampled(graph.numbers, "after3", name, values[name])
     if name in graph.trainable:
       differences.append(np.abs(ours - expected).ravel())
     else:

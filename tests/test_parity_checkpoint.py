@@ -1,25 +1,22 @@
 """Takes a checkpoint that the original wrote, by name and without a mapping: predicts from it, and trains on from it."""
 
-import json
 import os
-import shutil
 
+import fixture_files
 import numpy as np
 import pytest
 import runs
+from fixture_files import MANIFEST
 
 import deep_speech
 from data import dataset as speech_dataset
 from official_utils.lazy import tf
 from training.model_dir import ModelDir
 
-FIXTURES = os.path.join(os.path.dirname(__file__), "fixtures")
-MANIFEST = os.path.join(FIXTURES, "manifest.tsv")
-
 
 @pytest.fixture
 def flags_obj(tmp_path):
-  shutil.copytree(os.path.join(FIXTURES, "checkpoint"), tmp_path / "model")
+  fixture_files.copy_checkpoint(tmp_path / "model")
   paths = [f"--train_data_dir={MANIFEST}", f"--eval_data_dir={MANIFEST}", f"--model_dir={tmp_path / 'model'}"]
   return runs.parse(*paths, *runs.SMALL, "--batch_size=3", "--nomask_padding", "--train_epochs=2")
 
@@ -27,15 +24,14 @@ def flags_obj(tmp_path):
 def test_predictions_equal_the_original(flags_obj):
   chosen = deep_speech.generate_dataset(MANIFEST, flags_obj, is_training=False)
   estimator = deep_speech.make_estimator(flags_obj, chosen.speech_labels, ["/cpu:0"])
-  expected = np.load(os.path.join(FIXTURES, "checkpoint_predictions.npz"))
+  expected = fixture_files.load_arrays("checkpoint_predictions")
   predictions = list(estimator.predict(lambda: speech_dataset.input_fn(3, chosen)))
   assert len(predictions) == len(chosen.entries) == 7
   for number, prediction in enumerate(predictions):
     for key in ("logits", "probabilities"):
       np.testing.assert_allclose(prediction[key], expected[f"{number}/{key}"], rtol=0, atol=1e-4)
     np.testing.assert_array_equal(prediction["classes"], expected[f"{number}/classes"])
-  with open(os.path.join(FIXTURES, "evaluate.json"), encoding="utf-8") as file:
-    recorded = json.load(file)["checkpoint"]
+  recorded = fixture_files.load_json("evaluate")["checkpoint"]
   assert [prediction["length"] for prediction in predictions] == recorded["frames"]
 
 

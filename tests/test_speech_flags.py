@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 
+import fixture_files
 import pytest
 from absl import flags
 
@@ -18,7 +19,7 @@ from official_utils.flags import core as flags_core
 from official_utils.misc.errors import UserError
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
-_ORIGINAL = json.loads((_ROOT / "tests/fixtures/flags.json").read_text())["deep_speech"]
+_ORIGINAL = fixture_files.load_json("flags")["deep_speech"]
 
 # Flag to the default of the original (as it was run for the fixture) and ours.
 _OTHER_DEFAULTS = {
