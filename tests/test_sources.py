@@ -68,7 +68,7 @@ def test_a_rate_for_standard_input_needs_standard_input():
 @pytest.mark.parametrize(
   ("raw_rate", "limit", "message"),
   [
-    ("8000", "unlimited", "is a WAV file and no raw samples"),
+    ("8000", "unlimited", "is a WAV file, not raw samples"),
     ("None", "8", "cannot be kept in .*File too large.*TMPDIR"),
   ],
 )
