@@ -61,6 +61,14 @@ def recording_of(source: Source, array_rate: int) -> Recording:
   return Recording("array", lambda rate: [audio.convert_samples(source, array_rate, rate)])
 
 
+def is_one_recording(sources: Source | Iterable[Source]) -> bool:
+  """Tell one recording from a list: an array is a list if it has rows, or paths for elements."""
+  if isinstance(sources, np.ndarray):
+    return sources.ndim == 0 or (sources.ndim == 1 and sources.dtype.kind not in "OU")
+  one = (str, os.PathLike, bytes, bytearray, memoryview, Recording)
+  return isinstance(sources, one) or hasattr(sources, "read")
+
+
 def find_recordings(paths: Sequence[str], raw_rate: int | None = None) -> list[Recording | UserError]:
   """List what the command's arguments stand for.
 
