@@ -6,9 +6,7 @@ cat recording.wav | python transcribe.py --model=MODEL_DIR --output_format=srt -
 
 import collections
 import contextlib
-import dataclasses
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,23 +19,46 @@ import exports
 import inference
 import transcripts
 from data import audio, segments
-from data.sources import Recording, find_recordings, printable
+from data.sources import Recording, Source, find_recordings, is_one_recording, printable, recording_of
 from decoder import Decoder, GreedyDecoder
 from official_utils import checkpoints
 from official_utils.flags import core as flags_core
-from official_utils.misc import files
 from official_utils.misc.errors import UserError
 from official_utils.misc.progress_bar import progress_bar
+from transcript_writer import TranscriptWriter
 from transcripts import Segment, Transcript, Word
 
-BATCH_SECONDS = 160.0
+SECONDS_AT_ONCE = 160.0
 LONGEST_SECONDS = 30.0
 # So many batches of clips are sorted by length at once.
 BATCHES_IN_POOL = 4
 
 
-class _Clip(NamedTuple):
-  """A piece of a recording on its way through the network."""
+class RecordingsError(UserError):
+  """Some recordings of a list cannot be transcribed.
+
+  Attributes:
+    results: for each recording of the list, its text, or the UserError that says why there is none.
+  """
+
+  def __init__(self, results: list[str | UserError]):
+    # Handed on, so that it survives being sent between processes.
+    super().__init__(results)
+    self.results = results
+
+  def __str__(self) -> str:
+    """Say how many there are, and what is wrong with the first of them."""
+    errors = [result for result in self.results if isinstance(result, UserError)]
+    if len(self.results) == 1:
+      return str(errors[0])
+    return (
+      f"{len(errors)} of {len(self.results)} recordings cannot be transcribed; `results` of this error has a text or a "
+      f"reason for each; the first reason: {errors[0]}"
+    )
+
+
+class _QueuedClip(NamedTuple):
+  """A piece of a recording that waits for the network."""
 
   recording: "_Progress"
   number: int
@@ -46,7 +67,7 @@ class _Clip(NamedTuple):
 
 
 class _Progress:
-  """What is known of a recording so far: None in `segments` stands for a clip that is under way."""
+  """What is known of a recording so far: None in `segments` stands for a clip that waits."""
 
   def __init__(self, name: str):
     self.name = name
@@ -63,22 +84,26 @@ class _Progress:
 
   @property
   def is_done(self) -> bool:
-    """Whether nothing of it is under way."""
+    """Whether nothing of it waits."""
     return self.error is not None or (self.is_read and None not in self.segments)
 
 
 class Transcriber:
-  """A model that takes recordings and gives text. Its methods may be called by several threads.
+  """A model that takes recordings and gives text. Several threads may call its methods at once.
+
+  A recording is the path of an audio file, a binary file object, the bytes of an audio file, or an array; see
+  data.sources.recording_of.
 
   Attributes:
     model: the network.
+    decoder: turns its log-probabilities into words.
   """
 
   def __init__(
     self,
     model: inference.SpeechModel,
     decoder: Decoder,
-    batch_seconds: float = BATCH_SECONDS,
+    seconds_at_once: float = SECONDS_AT_ONCE,
     longest_seconds: float = LONGEST_SECONDS,
   ):
     """Keep the model.
@@ -86,49 +111,52 @@ class Transcriber:
     Args:
       model: the network.
       decoder: turns its log-probabilities into words.
-      batch_seconds: seconds of audio, padding included, that are computed at once.
+      seconds_at_once: seconds of audio, padding included, that are computed at once.
       longest_seconds: a longer recording is cut at its silences, and where there is none, at its quietest places.
     """
-    for name, value in (("batch_seconds", batch_seconds), ("longest_seconds", longest_seconds)):
+    for name, value in (("seconds_at_once", seconds_at_once), ("longest_seconds", longest_seconds)):
       if not 1 <= value < math.inf:
         raise UserError(f"--{name}={value} is out of range; give a number of seconds, 1 or more")
     self.model = model
-    self._batch_seconds = batch_seconds
+    self._seconds_at_once = seconds_at_once
     self._longest_seconds = longest_seconds
-    self._decoder = decoder
+    self.decoder = decoder
 
-  def __call__(self, sources: Sequence[str | np.ndarray]) -> list[str]:
-    """Transcribe files, or arrays at the model's sample rate; return a text for each.
+  def __call__(self, sources: Iterable[Source]) -> list[str]:
+    """Transcribe recordings, arrays at the model's sample rate; return a text for each.
 
     Raises:
-      UserError: names the first that cannot be read.
+      RecordingsError: some cannot be read. It comes after the others are transcribed and has their texts.
     """
-    texts = []
-    for result in self.transcribe_all(map(self._recording, _checked(sources))):
-      if isinstance(result, UserError):
-        raise result
-      texts.append(result.text)
-    return texts
+    results = [each if isinstance(each, UserError) else each.text for each in self.transcribe_all(sources)]
+    if any(isinstance(each, UserError) for each in results):
+      raise RecordingsError(results)
+    return results
 
-  def transcribe(self, source: str | np.ndarray, sample_rate: int | None = None) -> Transcript:
-    """Transcribe a file, or an array.
+  def transcribe(self, source: Source, sample_rate: int | None = None) -> Transcript:
+    """Transcribe a recording.
 
     Args:
-      source: the file's path, or samples [samples] or [samples, channels]: floats with 1 as full scale, or int16.
+      source: the recording.
       sample_rate: samples a second of an array; None for the model's.
 
     Raises:
       UserError: says why it cannot be read.
     """
-    (result,) = self.transcribe_all([self._recording(source, sample_rate)])
+    rate = self.model.sample_rate if sample_rate is None else sample_rate
+    (result,) = self.transcribe_all([recording_of(source, rate)])
     if isinstance(result, UserError):
       raise result
     return result
 
-  def log_probs(self, sources: Sequence[str | np.ndarray]) -> list[np.ndarray]:
-    """Compute the log-probabilities, float32 [steps, classes], of files or arrays, each uncut."""
+  def log_probs(self, sources: Iterable[Source]) -> list[np.ndarray]:
+    """Compute the log-probabilities, float32 [steps, classes], of recordings, each uncut.
+
+    Raises:
+      UserError: names the first that cannot be read.
+    """
     rate = self.model.sample_rate
-    clips = [np.concatenate(list(self._recording(source).blocks(rate))) for source in _checked(sources)]
+    clips = [np.concatenate(list(recording_of(source, rate).blocks(rate))) for source in _checked(sources)]
     results: list = [None] * len(clips)
     for batch in self._batches(range(len(clips)), lambda index: len(clips[index])):
       for index, log_probs in zip(batch, self.model.log_probs([clips[index] for index in batch]), strict=True):
@@ -136,31 +164,33 @@ class Transcriber:
     return results
 
   def transcribe_all(
-    self, recordings: Iterable[Recording], advance: Callable[[float], object] = lambda seconds: None
+    self, sources: Iterable[Source], advance: Callable[[float], object] = lambda seconds: None
   ) -> Iterator[Transcript | UserError]:
-    """Transcribe recordings of any length in bounded memory.
+    """Transcribe any number of recordings of any length, in bounded memory.
 
     Args:
-      recordings: any number of them; read one by one.
-      advance: told how many seconds of audio were transcribed, as it goes on.
+      sources: the recordings, arrays at the model's sample rate; read one by one.
+      advance: is told how many seconds of audio were transcribed since it was last called.
 
     Yields:
-      In the order of the recordings, each one's transcript, or what is wrong with it.
+      In the order of the recordings, as soon as it is known, the transcript of each, or the error that says why there is
+      none.
     """
     rate = self.model.sample_rate
     waiting: collections.deque[_Progress] = collections.deque()
-    pool: list[_Clip] = []
+    pool: list[_QueuedClip] = []
     held = 0
-    for recording in recordings:
+    for source in _checked(sources):
+      recording = recording_of(source, rate)
       progress = _Progress(recording.name)
       waiting.append(progress)
       try:
         blocks = progress.count(recording.blocks(rate))
         for start, samples in segments.cut_at_silences(blocks, rate, self._longest_seconds):
-          pool.append(_Clip(progress, len(progress.segments), start, samples))
+          pool.append(_QueuedClip(progress, len(progress.segments), start, samples))
           progress.segments.append(None)
           held += len(samples)
-          if held > BATCHES_IN_POOL * self._batch_seconds * rate:
+          if held > BATCHES_IN_POOL * self._seconds_at_once * rate:
             self._transcribe_clips(pool, advance)
             pool, held = [], 0
             # What is done is handed out before a long recording is read to its end.
@@ -179,7 +209,7 @@ class Transcriber:
       done = waiting.popleft()
       yield done.error or Transcript(done.name, done.num_samples / self.model.sample_rate, tuple(done.segments))
 
-  def _transcribe_clips(self, clips: Sequence[_Clip], advance: Callable[[float], object]) -> None:
+  def _transcribe_clips(self, clips: Sequence[_QueuedClip], advance: Callable[[float], object]) -> None:
     """Compute clips in batches of similar length, and put the segments into their recordings."""
     clips = [clip for clip in clips if clip.recording.error is None]
     for batch in self._batches(clips, lambda clip: len(clip.samples)):
@@ -195,14 +225,14 @@ class Transcriber:
     batch: list = []
     for item in sorted(items, key=length, reverse=True):
       # The first is the longest.
-      if batch and (len(batch) + 1) * length(batch[0]) > self._batch_seconds * self.model.sample_rate:
+      if batch and (len(batch) + 1) * length(batch[0]) > self._seconds_at_once * self.model.sample_rate:
         yield batch
         batch = []
       batch.append(item)
     if batch:
       yield batch
 
-  def _segment(self, clip: _Clip, log_probs: np.ndarray) -> Segment:
+  def _segment(self, clip: _QueuedClip, log_probs: np.ndarray) -> Segment:
     """Decode a clip; its words' times count from the recording's beginning."""
     start = clip.start / self.model.sample_rate
     end = start + len(clip.samples) / self.model.sample_rate
@@ -210,33 +240,27 @@ class Transcriber:
     words = [
       # The last step may stand for less than its full time.
       Word(word.text, min(start + word.start * step, end), min(start + word.end * step, end), word.confidence)
-      for word in self._decoder.decode(log_probs[np.newaxis], np.array([len(log_probs)]))[0].words
+      for word in self.decoder.decode(log_probs[np.newaxis], np.array([len(log_probs)]))[0].words
     ]
     return Segment(start, end, tuple(words))
 
-  def _recording(self, source: str | np.ndarray, sample_rate: int | None = None) -> Recording:
-    """Tell how a file or an array is read."""
-    if isinstance(source, (str, os.PathLike)):
-      return Recording(printable(os.fspath(source)), lambda rate: audio.stream_audio(source, rate))
-    given = self.model.sample_rate if sample_rate is None else sample_rate
-    return Recording("array", lambda rate: [audio.convert_samples(source, given, rate)])
 
-
-def _checked(sources: Sequence[str | np.ndarray]) -> Sequence[str | np.ndarray]:
-  """Refuse one recording where several are due: a path would be taken for a list of letters."""
-  if isinstance(sources, (str, bytes, os.PathLike)):
-    raise UserError(f"{os.fspath(sources)!r} is one recording and no list; put it into [] or call transcribe")
+def _checked(sources: Iterable[Source]) -> Iterable[Source]:
+  """Refuse one recording where a list is due: a path would be taken for a list of letters."""
+  if is_one_recording(sources):
+    name = recording_of(sources, 1).name
+    raise UserError(f"{name}: this is one recording and no list; put it into [] or call transcribe")
   return sources
 
 
 def load_model(
-  path: str, batch_seconds: float = BATCH_SECONDS, longest_seconds: float = LONGEST_SECONDS
+  path: str, seconds_at_once: float = SECONDS_AT_ONCE, longest_seconds: float = LONGEST_SECONDS
 ) -> Transcriber:
   """Load a model for transcribing.
 
   Args:
     path: a model_dir, an export, or an export_dir (its newest best export).
-    batch_seconds: seconds of audio, padding included, that are computed at once.
+    seconds_at_once: seconds of audio, padding included, that are computed at once.
     longest_seconds: a longer recording is cut at its silences.
   """
   export = exports.find_export(path)
@@ -249,7 +273,7 @@ def load_model(
         f"{path}: no export and no checkpoint is there; give the model_dir of a training run or what its --export_dir holds"
       )
     model = inference.load_checkpoint(checkpoint, *inference.read_description(path))
-  return Transcriber(model, GreedyDecoder(model.labels), batch_seconds, longest_seconds)
+  return Transcriber(model, GreedyDecoder(model.labels), seconds_at_once, longest_seconds)
 
 
 def define_transcribe_flags() -> None:
@@ -263,11 +287,11 @@ def define_transcribe_flags() -> None:
   flags.DEFINE_string(
     "output_dir",
     None,
-    """A folder that gets a file for each recording. Not given: all go to standard output; subtitles of several
-    recordings do not.""",
+    """A folder that gets a file for each recording. Not given: they go to standard output, which takes no subtitles of
+    several recordings.""",
   )
   flags.DEFINE_float(
-    "batch_seconds", BATCH_SECONDS, "Seconds of audio, padding included, that are computed at once.", lower_bound=1
+    "seconds_at_once", SECONDS_AT_ONCE, "Seconds of audio, padding included, that are computed at once.", lower_bound=1
   )
   flags.DEFINE_float(
     "longest_seconds",
@@ -279,71 +303,15 @@ def define_transcribe_flags() -> None:
   flags.DEFINE_integer(
     "raw_rate",
     None,
-    """Standard input holds raw samples (16 bits, little-endian, one channel), so many a second. Not given: it holds an
-    audio file.""",
+    """Samples a second of standard input that holds raw samples (16 bits, little-endian, one channel). Not given: it
+    holds an audio file.""",
     lower_bound=1,
   )
 
 
-class _Output:
-  """Writes transcripts where the flags say."""
-
-  def __init__(self, output_format: str, output_dir: str | None, num_recordings: int):
-    self._format = output_format
-    self._dir = output_dir
-    self._is_joined = num_recordings > 1
-    self._taken: set[str] = set()
-    self._header = transcripts.header(output_format)
-    if output_dir:
-      files.check_writable(output_dir, "--output_dir")
-      return
-    if self._is_joined and output_format not in transcripts.JOINABLE:
-      raise UserError(f"--output_format={output_format} holds one recording a file; give --output_dir for several")
-    if sys.stdout is None:
-      raise UserError("standard output is closed; give --output_dir")
-    # Whatever the terminal's own encoding: all forms are UTF-8.
-    sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-
-  def write(self, transcript: Transcript, path: str) -> None:
-    """Write one transcript, to `path` where there is an output_dir.
-
-    Raises:
-      UserError: it cannot be written.
-    """
-    transcript = dataclasses.replace(transcript, name=printable(transcript.name))
-    if self._dir:
-      try:
-        files.write_atomically(path, transcripts.render(transcript, self._format))
-      except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --output_dir") from error
-    else:
-      # With the first transcript: where there is none, nothing is printed.
-      self._print(self._header + transcripts.body(transcript, self._format, self._is_joined))
-      self._header = ""
-
-  def path(self, name: str) -> str:
-    """Choose the file of a recording, another one for each; to be asked in the order of the recordings, also for bad ones."""
-    stem = os.path.splitext(os.path.basename(printable(name)))[0]
-    chosen, number = stem, 1
-    while chosen in self._taken:
-      number += 1
-      chosen = f"{stem}-{number}"
-    self._taken.add(chosen)
-    return os.path.join(self._dir or "", f"{chosen}.{self._format}")
-
-  def _print(self, text: str) -> None:
-    try:
-      sys.stdout.write(text)
-      sys.stdout.flush()
-    except BrokenPipeError:
-      raise
-    except OSError as error:
-      raise UserError(f"cannot write to standard output: {error.strerror}; make room or give --output_dir") from error
-
-
 @contextlib.contextmanager
 def _shown_progress(recordings: Sequence[Recording]) -> Iterator[tuple[Callable[[float], object], Callable]]:
-  """Show on a terminal how far it is; give what tells of seconds done, and what makes room for a line of output."""
+  """Show on a terminal how far the work is; yield what counts seconds done, and what clears the line for output."""
   if not sys.stderr.isatty():
     yield lambda seconds: None, lambda: None
     return
@@ -370,24 +338,24 @@ def main(argv: list[str]) -> int:
     if options[name].value == "":
       raise UserError(f"--{name} is empty; name a folder")
   found = find_recordings(argv[1:], options.raw_rate)
-  output = _Output(options.output_format, options.output_dir, len(found))
+  writer = TranscriptWriter(options.output_format, options.output_dir, len(found))
   failed = [each for each in found if isinstance(each, UserError)]
   recordings = [each for each in found if isinstance(each, Recording)]
   seconds = 0.0
   start = time.perf_counter()
   if recordings:
-    model = load_model(options.model, options.batch_seconds, options.longest_seconds)
+    model = load_model(options.model, options.seconds_at_once, options.longest_seconds)
     start = time.perf_counter()
     with _shown_progress(recordings) as (advance, clear):
       for recording, result in zip(recordings, model.transcribe_all(recordings, advance), strict=True):
-        path = output.path(recording.name)
+        path = writer.path(recording.name)
         if isinstance(result, UserError):
           failed.append(result)
           continue
         seconds += result.duration
         clear()
         try:
-          output.write(result, path)
+          writer.write(result, path)
         except UserError as error:
           failed.append(error)
   for error in failed:

@@ -86,7 +86,7 @@ class Transcript:
   """What was heard in a recording.
 
   Attributes:
-    name: what the recording is called in the output: mostly its path as given.
+    name: what the recording is called in the output: in most cases its path as given.
     duration: seconds of the recording.
     segments: its pieces, in order; what lies between them was silent.
   """
@@ -140,7 +140,7 @@ def body(transcript: Transcript, output_format: str, joined: bool = False) -> st
     joined: whether other recordings stand in the same stream.
 
   Returns:
-    Whole lines; none where nothing was heard, but in txt and json.
+    Whole lines; where nothing was heard, none except in txt and json.
 
   Raises:
     ValueError: if the format is not known, or holds one recording only and is to hold several.
@@ -244,7 +244,7 @@ def _fill_lines(lines: list[list[Word]], word: Word) -> bool:
 
 
 def _is_late(lines: list[list[Word]], word: Word) -> bool:
-  """Say whether a word comes after a pause, or ends too long after its cue's start."""
+  """Tell whether a word comes after a pause, or ends too long after its cue's start."""
   pause = _milliseconds(word.start) - _milliseconds(lines[-1][-1].end)
   length = _milliseconds(word.end) - _milliseconds(lines[0][0].start)
   return pause > PAUSE_MS or length > LONGEST_CUE_MS

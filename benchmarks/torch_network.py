@@ -3,7 +3,7 @@
 Runs in an environment of its own, which has PyTorch and nothing of this repository. PyTorch's GRU applies the reset gate
 after the product, so its numbers are not ours; the sizes are. The only argument is JSON: the network's flags, num_bins and
 num_classes; to train, learning_rate, threads, lengths (frames of each utterance) and label_counts; to transcribe, paths (WAV
-files of 16 bits), labels, the features' flags and batch_seconds.
+files of 16 bits), labels, the features' flags and seconds_at_once.
 """
 
 import itertools
@@ -66,7 +66,7 @@ class Transcriber:
     rate = settings["sample_rate"]
     self.window_size, self.hop = (rate * settings[name] // 1000 for name in ("window_ms", "stride_ms"))
     self.window = torch.hann_window(self.window_size, periodic=False)
-    self.batch_frames = settings["batch_seconds"] * rate / self.hop
+    self.batch_frames = settings["seconds_at_once"] * rate / self.hop
     self.scale = torch.full([settings["num_bins"], 1], 2 / (rate * self.window.square().sum()))
     self.scale[[0, -1]] /= 2
 

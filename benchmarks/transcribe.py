@@ -41,7 +41,7 @@ def define_benchmark_flags() -> None:
   flags.DEFINE_enum("network", "default", list(NETWORKS), "The network: of the default flags, or of `make demo`.")
   flags.DEFINE_integer("clips", 64, "Clips, from 2 to 16 seconds long.", lower_bound=1)
   flags.DEFINE_float(
-    "batch_seconds", transcribe.BATCH_SECONDS, "Seconds that ours and PyTorch compute at once.", lower_bound=1
+    "seconds_at_once", transcribe.SECONDS_AT_ONCE, "Seconds that ours and PyTorch compute at once.", lower_bound=1
   )
   flags.DEFINE_integer("batch_size", 16, "Utterances that the original's form computes at once.", lower_bound=1)
   child.define_torch_flag()
@@ -70,9 +70,9 @@ def write_model(settings: dict, folder: str) -> None:
   inference.export_model(checkpoint, settings, labels, os.path.join(folder, EXPORT))
 
 
-def build_ours(folder: str, batch_seconds: float) -> Callable[[], list[str]]:
+def build_ours(folder: str, seconds_at_once: float) -> Callable[[], list[str]]:
   """Load the export; return what transcribes the files of the manifest."""
-  model = transcribe.load_model(os.path.join(folder, EXPORT), batch_seconds)
+  model = transcribe.load_model(os.path.join(folder, EXPORT), seconds_at_once)
   paths = [entry.path for entry in manifest.read_manifest(os.path.join(folder, MANIFEST))]
   return lambda: model(paths)
 
@@ -113,7 +113,7 @@ def open_dataset(folder: str, settings: dict) -> speech_dataset.DeepSpeechDatase
 
 
 BUILDERS = {
-  timing.OURS: lambda folder, options: build_ours(folder, options.batch_seconds),
+  timing.OURS: lambda folder, options: build_ours(folder, options.seconds_at_once),
   "original_form": lambda folder, options: build_original_form(folder, options.batch_size),
 }
 
@@ -124,7 +124,7 @@ def start(form: str, folder: str, options: flags.FlagValues) -> Callable[[], obj
     command = [options.torch_python, os.path.join(FOLDER, "torch_network.py"), torch_settings(folder, options)]
   else:
     command = [sys.executable, os.path.abspath(__file__), f"--serve={form}", f"--folder={folder}"]
-    command += [options[name].serialize() for name in ("batch_seconds", "batch_size")]
+    command += [options[name].serialize() for name in ("seconds_at_once", "batch_size")]
   process = child.Child(command)
   return lambda: process.ask("run")
 
@@ -137,7 +137,7 @@ def torch_settings(folder: str, options: flags.FlagValues) -> str:
     "num_bins": featurizer.count_bins(settings["sample_rate"], window_size),
     "num_classes": len(labels),
     "labels": labels,
-    "batch_seconds": options.batch_seconds,
+    "seconds_at_once": options.seconds_at_once,
     "paths": [entry.path for entry in manifest.read_manifest(os.path.join(folder, MANIFEST))],
   }
   return json.dumps(settings)

@@ -54,7 +54,7 @@ def stream_audio(
   Args:
     source: the audio file, or a seekable binary file object with its bytes.
     sample_rate: samples a second of the result.
-    block_seconds: the most that a block holds, over all channels of the source; None for all at once.
+    block_seconds: the most that a block holds, all channels of the source counted; None for all at once.
     name: what errors call a file object.
 
   Yields:
@@ -74,14 +74,14 @@ def audio_duration(path: str) -> float:
   except (soundfile.SoundFileError, TypeError) as error:
     raise _unreadable(path, path, error) from error
   if info.frames == UNKNOWN_FRAMES:
-    raise UserError(f"{path}: the header does not tell the length; encode the file anew, not into a pipe")
+    raise UserError(f"{path}: the header does not tell the length; encode the file again, not into a pipe")
   return info.duration
 
 
 def pcm_samples(data: bytes, name: str = "standard input") -> np.ndarray:
   """Turn raw 16-bit little-endian mono samples into float32 [samples], full scale being 1."""
   if len(data) % 2:
-    raise UserError(f"{name}: raw 16-bit audio has an even number of bytes, not {len(data)}; send whole samples")
+    raise UserError(f"{name}: raw 16-bit audio has two bytes a sample, but there are {len(data)}; send whole samples")
   return np.frombuffer(data, "<i2") / FULL_SCALE
 
 
@@ -104,9 +104,9 @@ def stream_pcm(
   blocks = (pcm_samples(data, name) for data in iter(lambda: file.read(size), b""))
   first = next(blocks, None)
   if first is None:
-    raise UserError(f"{name}: there are no samples; send some")
+    raise UserError(f"{name}: no samples came; send some")
   if first[:2].tobytes() == pcm_samples(b"RIFF").tobytes():
-    raise UserError(f"{name}: is a WAV file and no raw samples; leave --raw_rate out")
+    raise UserError(f"{name}: this is a WAV file, not raw samples; leave --raw_rate out")
   blocks = itertools.chain([first], blocks)
   yield from blocks if file_rate == sample_rate else _resample(blocks, file_rate, sample_rate)
 
@@ -115,8 +115,8 @@ def convert_samples(samples: np.ndarray, file_rate: int, sample_rate: int, name:
   """Bring samples in memory to the form of `read_audio`.
 
   Args:
-    samples: [samples] or [samples, channels]: floats with 1 as full scale, or integers of 8 to 32 bits with that of
-      their type.
+    samples: [samples] or [samples, channels], in any byte order: floats with 1 as full scale, int8, int16 or int32 with
+      the full scale of their type, or uint8 as 8-bit WAV files have it, with silence at 128.
     file_rate: their samples a second.
     sample_rate: samples a second of the result.
     name: what errors call them.
@@ -125,21 +125,39 @@ def convert_samples(samples: np.ndarray, file_rate: int, sample_rate: int, name:
     float32 [samples].
   """
   if not isinstance(file_rate, numbers.Real) or not 1 <= file_rate < math.inf:
-    raise UserError(f"{name}: {file_rate!r} is no sample rate; give samples a second, such as 16000")
-  samples = np.asarray(samples)
-  # Integers of 64 bits are what other numbers become by accident: nobody means their full scale.
-  is_integer = samples.dtype in (np.int8, np.int16, np.int32)
-  is_known = np.issubdtype(samples.dtype, np.floating) or is_integer
-  if not is_known or samples.ndim not in (1, 2) or not samples.size or samples.shape[-1] > len(samples):
+    raise UserError(f"{name}: {file_rate!r} is no sample rate; give a number of samples a second, such as 16000")
+  try:
+    samples = np.asarray(samples)
+  except (RuntimeError, TypeError, ValueError) as error:
+    reason = " ".join(_reason(error).split())
     raise UserError(
-      f"{name}: {samples.dtype} of shape {list(samples.shape)} are no samples; give floats, or integers of 8 to 32 bits, "
-      "as [samples] or [samples, channels]"
+      f"{name}: {type(samples).__name__} cannot be made an array ({reason}); give a numpy array"
+    ) from error
+  mono = _mono(_as_floats(samples, name), name)
+  return mono if file_rate == sample_rate else np.concatenate(list(_resample(iter([mono]), file_rate, sample_rate)))
+
+
+def _as_floats(samples: np.ndarray, name: str) -> np.ndarray:
+  """Bring an array of any type that holds samples to float32 [samples, channels], full scale being 1."""
+  dtype, shape = samples.dtype, list(samples.shape)
+  # Integers of 64 bits are what other numbers become by accident: nobody means their full scale.
+  is_integer = dtype == np.uint8 or (dtype.kind == "i" and dtype.itemsize <= 4)
+  if dtype.kind != "f" and not is_integer:
+    raise UserError(
+      f"{name}: samples cannot be of the type {dtype}; give floats with 1 as full scale, int8, int16, int32 or uint8"
     )
-  scale = -float(np.iinfo(samples.dtype).min) if is_integer else 1.0
+  if samples.ndim not in (1, 2) or not samples.size or shape[-1] > shape[0]:
+    raise UserError(
+      f"{name}: samples cannot be of the shape {shape}; give [samples] or [samples, channels], at least one sample and no "
+      "more channels than samples"
+    )
   # What is too large becomes infinite, and is refused as such.
   with np.errstate(over="ignore"):
-    mono = _mono((samples / np.float32(scale)).astype(np.float32).reshape(len(samples), -1), name)
-  return mono if file_rate == sample_rate else np.concatenate(list(_resample(iter([mono]), file_rate, sample_rate)))
+    floats = samples.astype(np.float32).reshape(len(samples), -1)
+  if not is_integer:
+    return floats
+  full_scale = np.float32(2 ** (8 * dtype.itemsize - 1))
+  return (floats - full_scale if dtype == np.uint8 else floats) / full_scale
 
 
 def _mono_blocks(source: str | BinaryIO, block_seconds: float | None, name: str) -> Iterator:
@@ -187,7 +205,7 @@ def _mono(channels: np.ndarray, name: str) -> np.ndarray:
   """Mix float32 [samples, channels] down to [samples]."""
   # NaN fails every comparison.
   if channels.size and not (channels.min() >= -LARGEST_SAMPLE and channels.max() <= LARGEST_SAMPLE):
-    raise UserError(f"{name}: the audio holds NaN, infinite or absurdly large samples; convert the file anew")
+    raise UserError(f"{name}: the audio holds NaN, infinite or absurdly large samples; convert it again")
   return channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
 
 

@@ -1,7 +1,7 @@
 """Cuts a long recording at its silences into clips that a network can take.
 
 Silence is told by energy alone, in numpy: no further dependency and no model to load, and a speech network wants generous
-clips, not tight ones. What a detector of voices would throw out besides (music, steps) costs some computing and no words.
+clips, not tight ones. What a detector of voices would also throw out (music, steps) costs some computing and no words.
 """
 
 from collections.abc import Iterable, Iterator
@@ -53,7 +53,8 @@ def cut_at_silences(blocks: Iterable[np.ndarray], sample_rate: int, longest_seco
   A recording that is short enough comes out whole. In a longer one, what stands between digital silences of half a second
   comes out whole too, up to the sample, if it is short enough: so clips that somebody joined come apart again. What is
   longer is cut at every pause of half a second, and where there is none, at the longest quiet place in the second half of
-  what a clip can hold, or at its quietest frame. Silence gives no clips.
+  what a clip can hold, or at its quietest frame. Digital silence alone gives no clips, however short the recording, and a
+  long recording gives none where it is quiet.
 
   Args:
     blocks: float32 [samples] after [samples]. How the recording is cut into blocks makes no difference.
@@ -127,7 +128,7 @@ def _cut(scenes: Iterator[tuple[_Stretch, bool]], frame_samples: int, longest: i
   for scene, final in scenes:
     held = held.then(scene) if held else scene
     short = short and len(held.samples) <= longest
-    if short and final:
+    if short and final and held.audible.any():
       yield Clip(0, held.samples)
     settled = not short
     while settled:

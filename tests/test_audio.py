@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import tempfile
 import tracemalloc
 
@@ -9,6 +10,9 @@ import numpy as np
 import pytest
 import recordings
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from data.audio import audio_duration, convert_samples, pcm_samples, read_audio, stream_audio, stream_pcm
 from official_utils.misc.errors import UserError
@@ -239,7 +243,7 @@ def test_raw_samples():
   assert read.dtype == np.float32
   np.testing.assert_array_equal(read, [-1, 0, 0.5, 32767 / 32768])
   assert len(pcm_samples(b"")) == 0
-  with pytest.raises(UserError, match="socket: raw .* not 3"):
+  with pytest.raises(UserError, match="socket: raw .* there are 3"):
     pcm_samples(bytes(3), "socket")
 
 
@@ -252,14 +256,67 @@ def test_raw_samples_in_blocks(file_rate):
 
 
 def test_raw_samples_that_are_none():
-  for data, message in ((b"", "there are no samples"), (b"123", "even number of bytes")):
+  for data, message in ((b"", "no samples came"), (b"123", "two bytes a sample")):
     with pytest.raises(UserError, match=f"^pipe: .*{message}"):
       list(stream_pcm(io.BytesIO(data), 16000, 16000, name="pipe"))
 
 
-def test_arrays_of_other_numbers_are_refused():
-  for samples in (np.zeros(9, np.uint8), np.zeros(9, complex), np.zeros(9, bool)):
-    with pytest.raises(UserError, match="are no samples"):
-      convert_samples(samples, 16000, 16000)
-  for samples in (np.full(9, 64, np.int8), np.full(9, 2**30, np.int32), np.full(9, 0.5)):
-    np.testing.assert_array_equal(convert_samples(samples, 16000, 16000), np.full(9, 0.5, np.float32))
+@pytest.mark.parametrize("dtype", [bool, complex, np.int64, np.uint16, np.uint32, np.uint64, object, "M8[s]", "S1"])
+def test_arrays_of_other_types_are_refused_with_those_that_are_taken(dtype):
+  with pytest.raises(UserError, match=r"^array: .* type .*; give floats with 1 as full scale, int8, int16, int32 or"):
+    convert_samples(np.zeros(9, dtype), RATE, RATE)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (0, 1), (9, 0), (2, 9), (9, 3, 2)])
+def test_arrays_of_other_shapes_are_refused(shape):
+  with pytest.raises(UserError, match=rf"^array: .* the shape {re.escape(str(list(shape)))}; give \[samples\] or"):
+    convert_samples(np.zeros(shape), RATE, RATE)
+
+
+def test_what_no_array_can_be_made_of_is_named():
+  with pytest.raises(UserError, match="^array: list cannot be made an array"):
+    convert_samples([[0.0, 0.1], [0.2]], RATE, RATE)
+
+
+# Types of samples with half of full scale in each, and with silence.
+TYPES = {
+  "f2": (0.5, 0),
+  "f4": (0.5, 0),
+  "f8": (0.5, 0),
+  "i1": (64, 0),
+  "i2": (2**14, 0),
+  "i4": (2**30, 0),
+  "u1": (192, 128),
+}
+
+
+@pytest.mark.parametrize("order", "<>=")
+@pytest.mark.parametrize("dtype", TYPES)
+def test_full_scale_and_silence_of_every_type(dtype, order):
+  half, silent = TYPES[dtype]
+  converted = convert_samples(np.array([half, silent] * 5, order + dtype), RATE, RATE)
+  assert converted.dtype == np.dtype("=f4")
+  np.testing.assert_array_equal(converted, [0.5, 0] * 5)
+
+
+@given(
+  samples=st.sampled_from(["<f4", ">f4", "<f8", ">f8", "<i2", ">i2", "<i4", ">i4", "u1"]).flatmap(
+    lambda dtype: arrays(
+      dtype,
+      st.one_of(st.tuples(st.integers(1, 50)), st.tuples(st.integers(4, 50), st.integers(1, 4))),
+      elements={"min_value": -1, "max_value": 1} if "f" in dtype else None,
+    )
+  )
+)
+def test_an_array_is_what_its_file_would_be(samples):
+  subtype = {"f4": "FLOAT", "f8": "DOUBLE", "i2": "PCM_16", "i4": "PCM_32", "u1": "PCM_U8"}[samples.dtype.str[1:]]
+  content = io.BytesIO()
+  if subtype == "PCM_U8":
+    # soundfile takes no bytes as samples: it takes integers of 16 bits and keeps the upper half.
+    written = (samples.astype(np.int16) - 128) * 256
+  else:
+    written = samples.astype(samples.dtype.newbyteorder("="))
+  soundfile.write(content, written, RATE, subtype, format="WAV")
+  content.seek(0)
+  (expected,) = stream_audio(content, RATE)
+  np.testing.assert_array_equal(convert_samples(samples, RATE, RATE), expected)

@@ -37,8 +37,8 @@ def seconds(clip: Clip) -> tuple[float, float]:
 
 @pytest.mark.parametrize(
   "samples",
-  [noise(LONGEST, -20), noise(0.01, -20), np.concatenate([silence(0.7), noise(0.1, -20), silence(0.7)]), silence(1.0)],
-  ids=["longest", "shortest", "pauses", "silent"],
+  [noise(LONGEST, -20), noise(0.01, -20), np.concatenate([silence(0.7), noise(0.1, -20), silence(0.7)]), noise(1, -90)],
+  ids=["longest", "shortest", "pauses", "faint"],
 )
 def test_a_short_recording_comes_out_whole(samples):
   (clip,) = cut(samples)
@@ -55,6 +55,19 @@ def test_a_recording_longer_than_a_scene_comes_out_whole_if_a_clip_holds_it():
 @pytest.mark.parametrize("samples", [silence(0), silence(100), noise(100, -80)], ids=["none", "digital", "faint"])
 def test_a_long_silence_gives_no_clip(samples):
   assert cut(samples) == []
+
+
+@given(
+  length=st.integers(0, 5 * RATE),
+  level=st.sampled_from([0, 1e-9, 0.99 * segments.DIGITAL_SILENCE]),
+  place=st.floats(0, 1, exclude_max=True),
+)
+def test_digital_silence_of_any_length_gives_no_clip_until_a_sample_sounds(length, level, place):
+  samples = np.full(length, -level, np.float32)
+  assert cut(samples) == []
+  if length:
+    samples[int(place * length)] = -0.5
+    assert sum(np.abs(clip.samples).max() == 0.5 for clip in cut(samples)) == 1
 
 
 def test_clips_joined_by_digital_silence_come_apart_to_the_sample():

@@ -1,7 +1,10 @@
 """Transcribes with a small trained network: in Python, and as a user would."""
 
+import io
 import json
 import os
+import pathlib
+import pickle
 import shutil
 import subprocess
 import sys
@@ -12,9 +15,12 @@ import pytest
 import recordings
 import runs
 import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import decoder
 import transcribe
+import transcripts
 from data import audio, manifest
 from official_utils.misc.errors import UserError
 
@@ -54,9 +60,9 @@ def test_texts_are_in_the_order_of_the_files(model, paths, texts):
   assert model([]) == []
 
 
-@pytest.mark.parametrize("batch_seconds", [1, 5, 1000])
-def test_the_size_of_batches_changes_nothing(batch_seconds, model, paths, texts):
-  assert transcribe.Transcriber(model.model, batch_seconds)(paths) == texts
+@pytest.mark.parametrize("seconds_at_once", [1, 5, 1000])
+def test_how_much_is_computed_at_once_changes_nothing(seconds_at_once, model, paths, texts):
+  assert transcribe.Transcriber(model.model, model.decoder, seconds_at_once=seconds_at_once)(paths) == texts
 
 
 def test_transcript_of_a_file_and_of_arrays(model, paths, texts):
@@ -69,7 +75,7 @@ def test_transcript_of_a_file_and_of_arrays(model, paths, texts):
   assert starts == sorted(starts)
   assert all(0 <= word.start <= word.end <= transcript.duration for word in transcript.words)
   whole = np.round(samples * 32768).astype(np.int16)
-  for array in (samples, samples.astype(np.float64), whole, np.stack([whole, whole], 1)):
+  for array in (samples, samples.astype(">f8"), whole, whole.astype(">i2"), np.stack([whole, whole], 1)):
     assert model.transcribe(array).words == transcript.words
     assert model([array]) == [texts[0]]
   assert model.transcribe(np.repeat(samples, 3), 3 * RATE).duration == pytest.approx(transcript.duration, abs=1e-3)
@@ -92,6 +98,8 @@ def test_log_probs_are_those_of_the_model(model, paths):
     np.zeros([2, 2, 2]),
     np.zeros([2, 1000]),
     [100, 200, 300],
+    [[0.0, 0.1], [0.2]],
+    None,
   ],
 )
 def test_arrays_that_are_no_samples(samples, model):
@@ -105,10 +113,43 @@ def test_rates_that_are_none(rate, model):
     model.transcribe(np.zeros(RATE), rate)
 
 
+def test_open_files_and_bytes_are_recordings(model, paths, texts):
+  content = pathlib.Path(paths[1]).read_bytes()
+  with open(paths[0], "rb") as file:
+    several = [file, content, paths[2], io.BytesIO(content), pathlib.Path(paths[2])]
+    assert model(several) == [texts[0], texts[1], texts[2], texts[1], texts[2]]
+    for log_probs, expected in zip(model.log_probs(several[:2]), model.log_probs(paths[:2]), strict=True):
+      np.testing.assert_array_equal(log_probs, expected)
+    assert model.transcribe(file) == model.transcribe(paths[0])
+  assert (model.transcribe(content).name, model.transcribe(content).text) == ("audio", texts[1])
+  with open(os.devnull, "rb") as empty, pytest.raises(UserError, match="^/dev/null: the audio file is empty"):
+    model.transcribe(empty)
+
+
+def test_eight_bits_of_speech(model, paths):
+  samples = audio.read_audio(paths[0], RATE)
+  content = io.BytesIO()
+  soundfile.write(content, samples, RATE, "PCM_U8", format="WAV")
+  # A WAV file's header has 44 bytes.
+  array = np.frombuffer(content.getvalue(), np.uint8)[44:][: len(samples)]
+  assert model.transcribe(array).words == model.transcribe(content).words
+
+
 def test_one_recording_is_no_list(model, paths):
-  for method in (model, model.log_probs):
-    with pytest.raises(UserError, match=r"one recording and no list; put it into \[\]"):
-      method(paths[0])
+  with open(paths[0], "rb") as file:
+    one = [paths[0], pathlib.Path(paths[0]), file, b"RIFF", bytearray(4), io.BytesIO(), np.zeros(RATE), np.zeros([])]
+    one.append(transcribe.Recording("a", lambda rate: []))
+    for method in (model, model.log_probs, lambda sources: list(model.transcribe_all(sources))):
+      for source in one:
+        with pytest.raises(UserError, match=r"one recording and no list; put it into \[\]"):
+          method(source)
+
+
+def test_lists_of_every_kind(model, paths, texts):
+  for several in (tuple(paths[:2]), iter(paths[:2]), np.array(paths[:2]), np.array(paths[:2], object)):
+    assert model(several) == texts[:2]
+  # The rows of an array.
+  assert model(np.zeros([2, RATE])) == ["", ""]
 
 
 def test_what_is_done_comes_out_before_a_long_recording_is_read(model, paths, texts):
@@ -120,7 +161,7 @@ def test_what_is_done_comes_out_before_a_long_recording_is_read(model, paths, te
       num_read += 1
       yield np.random.default_rng(num_read).normal(size=10 * rate).astype(np.float32)
 
-  results = model.transcribe_all([model._recording(paths[0]), transcribe.Recording("endless", endless)])
+  results = model.transcribe_all([paths[0], transcribe.Recording("endless", endless)])
   assert next(results).text == texts[0]
   assert num_read < 200
 
@@ -139,12 +180,21 @@ def test_a_bad_file_does_not_stop_the_others(model, paths, texts, tmp_path):
   soundfile.write(half, recordings.samples_of("half", 40, RATE), RATE)
   half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
   sources = [paths[0], str(half), "nowhere.wav", paths[1]]
-  first, cut, missing, last = model.transcribe_all([model._recording(source) for source in sources])
+  first, cut, missing, last = model.transcribe_all(sources)
   assert (first.text, last.text) == (texts[0], texts[1])
   assert str(half) in str(cut)
   assert "nowhere.wav" in str(missing)
-  with pytest.raises(UserError, match="nowhere.wav"):
-    model(sources[2:])
+  with pytest.raises(transcribe.RecordingsError, match=rf"^2 of 4 recordings .* the first reason: {half}: ") as caught:
+    model(sources)
+  for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+    assert "\n" not in str(error)
+    assert (error.results[0], error.results[3]) == (texts[0], texts[1])
+    assert [str(result) for result in error.results[1:3]] == [str(cut), str(missing)]
+    assert all(isinstance(result, UserError) for result in error.results[1:3])
+  # Nobody asks which one it was, or how many, of one.
+  for alone in (lambda: model(["nowhere.wav"]), lambda: model.transcribe("nowhere.wav")):
+    with pytest.raises(UserError, match="^nowhere.wav: "):
+      alone()
 
 
 def test_a_long_recording_is_its_clips(model, paths, texts, tmp_path):
@@ -157,7 +207,7 @@ def test_a_long_recording_is_its_clips(model, paths, texts, tmp_path):
     length += len(pieces[-2]) + len(pieces[-1])
   soundfile.write(tmp_path / "long.wav", np.concatenate(pieces), RATE, subtype="FLOAT")
   # Small batches: several pools.
-  transcript = transcribe.Transcriber(model.model, 8).transcribe(str(tmp_path / "long.wav"))
+  transcript = transcribe.Transcriber(model.model, model.decoder, 8).transcribe(str(tmp_path / "long.wav"))
   assert transcript.duration == length / RATE
   assert transcript.text == " ".join(text for text in texts * 4 if text)
   alone = [model.transcribe(path) for path in paths]
@@ -168,9 +218,33 @@ def test_a_long_recording_is_its_clips(model, paths, texts, tmp_path):
   np.testing.assert_allclose([word.start for word in transcript.words], [start for _, start in expected], atol=0.1)
 
 
-def test_silence_gives_no_words(model):
-  transcript = model.transcribe(np.zeros(RATE * 60, np.float32))
-  assert (transcript.segments, transcript.text, transcript.duration) == ((), "", 60)
+@given(
+  dtype=st.sampled_from(["<i2", ">i2", "i4", "<f4", ">f8", "u1"]),
+  length=st.one_of(st.integers(1, 3 * RATE), st.integers(29 * RATE, 61 * RATE)),
+  rate=st.sampled_from([8000, RATE, 44100]),
+)
+@settings(max_examples=30)
+def test_digital_silence_gives_no_words(model, dtype, length, rate):
+  transcript = model.transcribe(np.full(length, 128 if dtype == "u1" else 0, dtype), rate)
+  assert (transcript.segments, transcript.text) == ((), "")
+  assert transcript.duration == pytest.approx(length / rate, abs=1e-3)
+
+
+def test_silent_files_give_empty_transcripts_in_every_format(model, paths, texts, tones_model, tmp_path):
+  for name, seconds in (("short", 0.5), ("long", 45)):
+    soundfile.write(tmp_path / f"{name}.wav", np.zeros(round(seconds * RATE)), RATE)
+  silent = [str(tmp_path / "short.wav"), str(tmp_path / "long.wav")]
+  assert model(silent) == ["", ""]
+  assert model([silent[0], paths[0], silent[1]]) == ["", texts[0], ""]
+  empty = {"txt": "\n", "srt": "", "vtt": "WEBVTT\n\n", "tsv": "file\tstart\tend\ttext\n", "ctm": ""}
+  for path, duration in zip(silent, (0.5, 45), strict=True):
+    transcript = model.transcribe(path)
+    assert {name: transcripts.render(transcript, name) for name in empty} == empty
+    form = {"name": path, "duration": duration, "text": "", "confidence": None, "segments": []}
+    assert json.loads(transcripts.render(transcript, "json")) == form
+  done = command(f"--model={tones_model}", *silent)
+  assert (done.returncode, done.stdout) == (0, "".join(f"{path}\t\n" for path in silent))
+  assert done.stderr.startswith("2 of 2 recordings, 45.5 s of audio")
 
 
 def test_command_writes_every_format(paths, texts, tones_model, tmp_path):
@@ -254,6 +328,7 @@ def test_bad_recordings_are_named_and_the_others_transcribed(paths, texts, tones
     (["--model=", "a.wav"], 1, "--model is empty"),
     (["--output_dir=", "a.wav"], 1, "--output_dir is empty"),
     (["--longest_seconds=0", "a.wav"], 2, "--longest_seconds"),
+    (["--seconds_at_once=0", "a.wav"], 2, "--seconds_at_once"),
   ],
 )
 def test_bad_command_lines(arguments, code, message, tmp_path):
@@ -272,7 +347,7 @@ def test_a_reader_that_goes_away_is_no_fault(paths, tones_model):
   assert (done.stdout, done.stderr) == ("1\n", "")
 
 
-@pytest.mark.parametrize("name", ["batch_seconds", "longest_seconds"])
+@pytest.mark.parametrize("name", ["seconds_at_once", "longest_seconds"])
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
 def test_seconds_that_are_none(name, value, tones_model):
   with pytest.raises(UserError, match=f"--{name}=.* out of range"):
@@ -352,3 +427,14 @@ def test_bad_recordings_leave_no_audio_behind(model):
 
   (result,) = model.transcribe_all([transcribe.Recording("bad", fails)])
   assert isinstance(result, UserError) and result.__traceback__ is None
+
+
+def test_a_folder_without_a_model_is_refused(tones_model, tmp_path):
+  for path in (str(tmp_path), str(tmp_path / "nowhere")):
+    with pytest.raises(UserError, match="no export and no checkpoint"):
+      transcribe.load_model(path)
+  # A checkpoint as the original left it, without settings.
+  shutil.copytree(tones_model, tmp_path / "original")
+  os.remove(tmp_path / "original" / "settings.json")
+  with pytest.raises(UserError, match="settings.json: cannot be read"):
+    transcribe.load_model(str(tmp_path / "original"))
