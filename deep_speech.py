@@ -4,6 +4,11 @@ python data/download.py                  # fetch LibriSpeech
 python deep_speech.py --num_gpus=-1      # train and evaluate on all GPUs
 """
 
+if __name__ == "__main__":
+  from official_utils.misc import commands
+
+  commands.begin()
+
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -63,8 +68,7 @@ def ctc_loss(
     [batch, 1] float32.
   """
   lengths = [tf.cast(tf.squeeze(length, axis=1), tf.int32) for length in (ctc_input_length, label_length)]
-  losses = ctc.ctc_losses(tf.transpose(logits, [1, 0, 2]), lengths[0], labels, lengths[1])
-  return tf.expand_dims(losses, axis=1)
+  return tf.expand_dims(ctc.ctc_losses(tf.transpose(logits, [1, 0, 2]), lengths[0], labels, lengths[1]), axis=1)
 
 
 def model_fn(
@@ -264,8 +268,7 @@ class _Run:
 
   def _evaluate(self, name: str) -> tuple[dict, list[str]]:
     """Transcribe and score the "eval" or the "test" set with the newest checkpoint."""
-    longest = max(self._sets["train"].seconds)
-    return _score(self._flags, self._estimator, self._sets[name], longest, len(self._devices))
+    return _score(self._flags, self._estimator, self._sets[name], max(self._sets["train"].seconds), len(self._devices))
 
   def _train_cycle(self, epochs: Sequence[int]) -> dict:
     """Train the epochs of these numbers in one call; return mean loss and speed."""
@@ -291,7 +294,7 @@ class _Run:
     finally:
       follower.clear_line()
     if not train_set.has_feasible:
-      raise UserError(f"{options.train_data_dir}: no utterance is long enough for its transcript; check the audio.")
+      raise UserError(f"{options.train_data_dir}: no utterance is long enough for its transcript; check the audio")
     return {
       "loss": follower.mean_loss,
       "train_seconds": follower.seconds,

@@ -209,7 +209,7 @@ def newest_checkpoint(folder: str) -> str | None:
 def damaged_checkpoint(checkpoint: str) -> UserError:
   """Say what to do about a checkpoint that cannot be read."""
   names_it = os.path.join(os.path.dirname(checkpoint), "checkpoint")
-  return UserError(f"the checkpoint {checkpoint} is damaged or gone; restore it, or name an older one in {names_it}.")
+  return UserError(f"the checkpoint {checkpoint} is damaged or gone; restore it, or name an older one in {names_it}")
 
 
 @contextlib.contextmanager

@@ -164,7 +164,7 @@ class ModelDir:
         except ValueError:
           row = None
         if not isinstance(row, dict) or not {"epoch", "WER"} <= row.keys():
-          raise UserError(f"{self._file(EVAL_FILE)}, line {number}: no row of an evaluation; take the line out.")
+          raise UserError(f"{self._file(EVAL_FILE)}, line {number}: no row of an evaluation; take the line out")
         rows.append(row)
     return rows
 
@@ -189,7 +189,7 @@ class ModelDir:
       return None
     ends = progress.get("epoch_ends")
     if not isinstance(ends, list) or not all(isinstance(end, int) for end in ends):
-      raise UserError(f"{self._file(PROGRESS_FILE)} has no list of steps epoch_ends; restore it or remove it.")
+      raise UserError(f"{self._file(PROGRESS_FILE)} has no list of steps epoch_ends; restore it or remove it")
     return ends
 
   def _read_json(self, name: str) -> dict[str, Any] | None:
@@ -202,7 +202,7 @@ class ModelDir:
       except ValueError:
         content = None
     if not isinstance(content, dict):
-      raise UserError(f"{self._file(name)} is damaged; restore it or use another --model_dir.")
+      raise UserError(f"{self._file(name)} is damaged; restore it or use another --model_dir")
     return content
 
   def _write_json(self, name: str, content: Any) -> None:
@@ -213,7 +213,7 @@ class ModelDir:
       if name in settings and settings[name] != there:
         raise UserError(
           f"{self.path} was trained with --{name}={there} and now --{name}={settings[name]} is asked for; "
-          f"use --{name}={there}, {remedy}."
+          f"use --{name}={there}, {remedy}"
         )
 
   def _check_vocabulary(self, vocabulary: Sequence[str], remedy: str) -> None:
@@ -224,7 +224,7 @@ class ModelDir:
     if there != list(vocabulary):
       raise UserError(
         f"{self.path} was trained with the vocabulary {''.join(there)!r} and now {''.join(vocabulary)!r} is asked for; "
-        f"use --vocabulary_file={self._file(VOCABULARY_FILE)}, {remedy}."
+        f"use --vocabulary_file={self._file(VOCABULARY_FILE)}, {remedy}"
       )
 
   def _check_shapes(self, wanted: Mapping[str, Sequence[int]], checkpoint: str | None) -> None:
@@ -240,7 +240,7 @@ class ModelDir:
         raise UserError(
           f"{checkpoint} does not fit the network asked for: {name} is {found} there and {asked} here; set the --rnn_* "
           "flags, --is_bidirectional, --use_bias, --conv_layout, --loss_scale and --vocabulary_file to what it was trained "
-          "with."
+          "with"
         )
 
 

@@ -70,7 +70,7 @@ def transcribe_entries(
     if not batch["is_finite"].all():
       raise UserError(
         f"the network in {estimator.model_dir} has come to NaN; start anew with --clean and a lower --learning_rate, or "
-        "name an older checkpoint in its file `checkpoint`."
+        "name an older checkpoint in its file `checkpoint`"
       )
     heard = greedy_decoder.decode_classes(batch["classes"], batch["length"])
     texts.update(zip(batch["index"].tolist(), heard, strict=True))

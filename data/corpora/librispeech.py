@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from data import audio, manifest, manifest_tools
+from data import audio, manifest
 from data.corpora import archives, fetch, utterances
 from data.corpora.utterances import SAMPLE_RATE, SPLITS, Utterance
 from official_utils.misc import files
 from official_utils.misc.errors import UserError
+from official_utils.misc.parallel import in_parallel
 
 # Each serves the archives of corpus n in its folder n.
 MIRRORS = {
@@ -354,7 +355,7 @@ def _read_subset(folder: str, wav_folder: str | None, name: str) -> list[manifes
   found = list(_read_transcripts(folder))
   if wav_folder:
     utterances.make_clean(wav_folder)
-  return list(manifest_tools.in_parallel(_entry_maker(wav_folder), found, f"preparing {name}"))
+  return list(in_parallel(_entry_maker(wav_folder), found, f"preparing {name}"))
 
 
 def _read_transcripts(folder: str) -> Iterator[Utterance]:

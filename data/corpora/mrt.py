@@ -10,13 +10,14 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from data import audio, manifest, manifest_tools
+from data import audio, manifest
 from data.corpora import archives, fetch, utterances
 from official_utils.misc import files
 from official_utils.misc.errors import UserError
+from official_utils.misc.parallel import in_parallel
 
 SPLITS = utterances.SPLITS
-# A package for measuring radios, with the recordings that it plays to them. It is data to us: it is never imported.
+# A package for measuring radios, with the recordings that it plays to them. It is never imported.
 PACKAGE = "mcvqoe-intelligibility==1.1.3"
 WHEEL = "mcvqoe_intelligibility-1.1.3-py3-none-any.whl"
 SHA256 = "3471a9cc7f254449f4ea32ccf9d6f7b13ebc9c0e44cd309b75d3103b5d4387c4"
@@ -97,7 +98,7 @@ def prepare_mrt(data_dir: str, splits: Sequence[str] = SPLITS) -> dict[str, str]
     UNSEEN_SPEAKER: [clip for clip in clips if clip.speaker == speakers[-1]],
   }
   words = read_words()
-  lengths = manifest_tools.measure([clip.path for clip in clips])
+  lengths = in_parallel(audio.audio_duration, [clip.path for clip in clips], "measuring")
   sizes = dict(zip(clips, map(manifest.duration_to_size, lengths), strict=True))
   manifests = {}
   for plan, test in plans.items():
@@ -107,7 +108,7 @@ def prepare_mrt(data_dir: str, splits: Sequence[str] = SPLITS) -> dict[str, str]
       entries = [manifest.Entry(clip.path, sizes[clip], f"please select the word {words[clip.word]}") for clip in part]
       name = os.path.join(plan, split)
       manifests[name] = os.path.join(_folder(data_dir), f"{name}.tsv")
-      manifest.write_manifest(manifests[name], sorted(entries, key=lambda entry: (entry.size, entry.path)))
+      manifest.write_manifest(manifests[name], manifest.by_length(entries))
   return manifests
 
 
@@ -163,7 +164,7 @@ def _convert(unpacked: str, clips: str) -> None:
     if not os.path.exists(found[path]):
       utterances.write_wav(found[path], audio.read_audio(path, utterances.SAMPLE_RATE))
 
-  for _ in manifest_tools.in_parallel(convert, sorted(found), "converting to 16 kHz"):
+  for _ in in_parallel(convert, sorted(found), "converting to 16 kHz"):
     pass
 
 
