@@ -85,7 +85,7 @@ def _describe_unknown(
   return (
     f"{data_path}: {len(faulty)} of {num_rows} transcripts hold characters that are not in "
     f"{vocab_file_path}{hint}: {_and_more(characters, len(counts), 4 * SHOWN)}; in "
-    f"{_and_more(where, len(faulty))}; leave them out with --on_unknown=drop, mend the transcripts, or give a "
+    f"{_and_more(where, len(faulty))}; leave them out with --on_unknown=drop, correct the transcripts, or give a "
     "--vocabulary_file with these characters"
   )
 

@@ -1,4 +1,4 @@
-"""Brings a speech corpus to the disk and writes its manifests."""
+"""Fetches a speech corpus and writes its manifests."""
 
 import os
 import sys
@@ -116,7 +116,7 @@ def define_download_flags() -> None:
     flags.DEFINE_string,
     "source",
     None,
-    "The corpus, where you have it already: a folder or an archive; a wheel for 'mrt', or a table for 'folder'.",
+    "Where you have the corpus already: a folder or an archive; a wheel for 'mrt'; a table too for 'folder'.",
   )
   define(
     flags.DEFINE_enum,
@@ -146,7 +146,7 @@ def chosen_splits(flags_obj: flags.FlagValues) -> tuple[str, ...]:
 
 
 def check_flags(flags_obj: flags.FlagValues) -> None:
-  """Refuse values that cannot be, and flags that the corpus has no use for."""
+  """Refuse impossible values, and flags that the corpus has no use for."""
   if flags_obj.seed < 0:
     raise UserError(f"--seed={flags_obj.seed} is negative; give 0 or more")
   if not flags_obj.max_duration > 0:
@@ -213,7 +213,7 @@ def _call(function: Callable, values: dict) -> dict[str, str] | None:
 
 @contextlib.contextmanager
 def _sole_use(data_dir: str) -> Iterator[None]:
-  """Keep a second download out of the folder; the lock goes with the process, however it ends."""
+  """Keep a second download out of the folder; the lock ends with the process, however that ends."""
   import fcntl
 
   os.makedirs(data_dir, exist_ok=True)
@@ -242,4 +242,4 @@ def _explain(error: OSError, data_dir: str) -> UserError:
 
 if __name__ == "__main__":
   define_download_flags()
-  flags_core.run(main, "Fetches a speech corpus and writes its manifests.")
+  flags_core.run(main, __doc__)

@@ -224,7 +224,7 @@ def _make_entry(folder: str, audio: str, size: str | int, transcript: str) -> En
 
 
 def _unquote(field: str) -> str:
-  """Take off the quotes that a CSV writer had to put, and no others.
+  """Remove the quotes that a CSV writer needs, and no others.
 
   A CSV writer quotes a field of a tab-separated file if it holds a tab or a quote, and doubles the quotes inside. So
   `"so ""they"" said"` was quoted, while `"so they said"` and `5" nail` were written by something else: they are text.

@@ -83,11 +83,11 @@ def _read_list(root: str, published: str) -> list[tuple[str, str, str]]:
 
 
 def _find_audio(root: str, file_id: str, wav_folder: str) -> str:
-  """Name the recording of a list's entry, having made a WAV file of it where it has no header."""
+  """Return the path of a listed recording, after making a WAV file of one that has no header."""
   stem = os.path.join(root, "wav", *file_id.split("/"))
   path = next((stem + ending for ending in ENDINGS if os.path.exists(stem + ending)), None)
   if path is None or not path.endswith(RAW):
-    # What is missing is named when its length is asked for.
+    # A missing file is reported when its length is read.
     return path or f"{stem}.wav"
   copy = os.path.join(wav_folder, f"{os.path.basename(stem)}.wav")
   utterances.update_copy(copy, path, read_raw)

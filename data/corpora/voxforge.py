@@ -19,7 +19,7 @@ NAMELESS = "anonymous"
 
 
 def download_voxforge(source: str | None = None) -> None:
-  """Make sure that there is something to prepare: the thousands of archives have no stable address.
+  """Refuse to go on without a source: the thousands of archives have no stable address to fetch them from.
 
   Args:
     source: the folder of the archives.
@@ -64,7 +64,7 @@ def prepare_voxforge(
 
 
 def speaker_of(submission: str) -> str:
-  """Tell who made a submission; those without a name are taken for people of their own."""
+  """Tell who made a submission; each one without a name counts as a speaker of its own."""
   match = SUBMISSION.fullmatch(submission)
   return submission if match is None or match.group(1) == NAMELESS else match.group(1)
 
@@ -108,6 +108,6 @@ def _read_prompts(submission: str) -> list[Utterance]:
 
 
 def _find_audio(submission: str, name: str) -> str:
-  """Name the recording of a prompt, as WAV or FLAC; a missing one is named when its length is asked for."""
+  """Name the recording of a prompt, as WAV or FLAC; a missing one is reported when its length is read."""
   paths = [os.path.join(submission, form, f"{name}.{form}") for form in AUDIO_FORMS]
   return next((path for path in paths if os.path.exists(path)), paths[0])
