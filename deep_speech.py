@@ -4,6 +4,11 @@ python data/download.py                  # fetch LibriSpeech
 python deep_speech.py --num_gpus=-1      # train and evaluate on all GPUs
 """
 
+if __name__ == "__main__":
+  from official_utils.misc import commands
+
+  commands.begin()
+
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence

@@ -7,6 +7,11 @@ The file has the export's signature `serving_default`: `audio` float32 [batch, s
 of tensors, stays in the file as TensorFlow's own operations, so whoever runs it needs the Select TensorFlow operations.
 """
 
+if __name__ == "__main__":
+  from official_utils.misc import commands
+
+  commands.begin()
+
 import numpy as np
 from absl import flags
 

@@ -4,6 +4,11 @@ python transcribe.py --model=MODEL_DIR recording.wav talks/
 cat recording.wav | python transcribe.py --model=MODEL_DIR --output_format=srt -
 """
 
+if __name__ == "__main__":
+  from official_utils.misc import commands
+
+  commands.begin()
+
 import collections
 import contextlib
 import math

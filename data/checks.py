@@ -10,30 +10,30 @@ import numpy as np
 from data import audio, manifest
 from data.featurizer import AudioFeaturizer, TextFeaturizer
 from data.manifest import Entry
-from data.vocabulary import normalize_text, steps_needed
+from data.vocabulary import describe_shortage, normalize_text, steps_needed
 from official_utils.misc.errors import UserError
 
 # How many examples a message shows.
 SHOWN = 5
 
 # A line number of the manifest with the entry that stands there.
-Row = tuple[int, Entry]
+NumberedEntry = tuple[int, Entry]
 # An entry that is not trained on, with the reason.
 LeftOut = tuple[Entry, str]
 
 
-def check_files(rows: Sequence[Row], data_path: str) -> None:
+def check_files(rows: Sequence[NumberedEntry], data_path: str) -> None:
   """Refuse a manifest that names audio files which are not there."""
   missing = [row for row in rows if not os.path.exists(row[1].path)]
   if missing:
     first = ", ".join(f"{entry.path} (line {line})" for line, entry in sorted(missing)[:SHOWN])
     raise UserError(
       f"{data_path}: {len(missing)} of {len(rows)} audio files do not exist: "
-      f"{_and_more(first, len(missing))}; mend the paths or make the corpus anew with `python data/download.py`"
+      f"{_and_more(first, len(missing))}; correct the paths or make the corpus anew with `python data/download.py`"
     )
 
 
-def normalize_transcripts(rows: Sequence[Row]) -> tuple[list[Row], int]:
+def normalize_transcripts(rows: Sequence[NumberedEntry]) -> tuple[list[NumberedEntry], int]:
   """Bring all transcripts to the form that labels are made of; count those whose case that changes."""
   normalized, num_upper_case = [], 0
   for line, entry in rows:
@@ -46,8 +46,8 @@ def normalize_transcripts(rows: Sequence[Row]) -> tuple[list[Row], int]:
 
 
 def check_characters(
-  rows: list[Row], data_path: str, vocabulary: TextFeaturizer, vocab_file_path: str, on_unknown: str
-) -> tuple[list[Row], list[LeftOut]]:
+  rows: list[NumberedEntry], data_path: str, vocabulary: TextFeaturizer, vocab_file_path: str, on_unknown: str
+) -> tuple[list[NumberedEntry], list[LeftOut]]:
   """Refuse or leave out the transcripts with characters that are not in the vocabulary.
 
   Args:
@@ -74,7 +74,7 @@ def check_characters(
 
 
 def _describe_unknown(
-  faulty: list[Row], num_rows: int, data_path: str, vocabulary: TextFeaturizer, vocab_file_path: str
+  faulty: list[NumberedEntry], num_rows: int, data_path: str, vocabulary: TextFeaturizer, vocab_file_path: str
 ) -> str:
   """Say how many transcripts hold unknown characters, which ones, and where."""
   counts = collections.Counter(c for _, entry in faulty for c in entry.transcript if c not in vocabulary.characters)
@@ -85,14 +85,14 @@ def _describe_unknown(
   return (
     f"{data_path}: {len(faulty)} of {num_rows} transcripts hold characters that are not in "
     f"{vocab_file_path}{hint}: {_and_more(characters, len(counts), 4 * SHOWN)}; in "
-    f"{_and_more(where, len(faulty))}; leave them out with --on_unknown=drop, mend the transcripts, or give a "
+    f"{_and_more(where, len(faulty))}; leave them out with --on_unknown=drop, correct the transcripts, or give a "
     "--vocabulary_file with these characters"
   )
 
 
 def check_lengths(
-  rows: list[Row], featurizer: AudioFeaturizer, output_length: Callable[[Any], Any]
-) -> tuple[list[Row], list[LeftOut]]:
+  rows: list[NumberedEntry], featurizer: AudioFeaturizer, output_length: Callable[[Any], Any]
+) -> tuple[list[NumberedEntry], list[LeftOut]]:
   """Leave out the utterances that are too short for their transcripts.
 
   Args:
@@ -125,13 +125,8 @@ def check_lengths(
 
 def shortage(transcript: str, num_frames: int, output_length: Callable[[Any], Any]) -> str | None:
   """Say why CTC cannot align a transcript with so many frames; None if it can."""
-  needed, steps = steps_needed(transcript), int(output_length(num_frames))
-  if needed <= steps:
-    return None
-  return (
-    f"{len(transcript)} labels, {needed - len(transcript)} of them doubled, need {needed} output steps; "
-    f"{num_frames} frames of audio give {steps}"
-  )
+  reason = describe_shortage(transcript, int(output_length(num_frames)))
+  return reason and f"{reason} ({num_frames} frames)"
 
 
 def _and_more(examples: str, total: int, shown: int = SHOWN) -> str:

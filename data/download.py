@@ -1,10 +1,13 @@
-"""Brings a speech corpus to the disk and writes its manifests."""
+"""Fetches a speech corpus and writes its manifests."""
 
 import os
 import sys
 
 if __name__ == "__main__":
   sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+  from official_utils.misc import commands
+
+  commands.begin()
 
 import contextlib
 import errno
@@ -15,6 +18,7 @@ from typing import NamedTuple
 
 from absl import flags
 
+from data import vocabulary
 from data.corpora import an4, common_voice, folder, librispeech, ljspeech, mrt, text, tones, utterances, voxforge
 from official_utils.flags import core as flags_core
 from official_utils.misc.errors import UserError
@@ -112,7 +116,7 @@ def define_download_flags() -> None:
     flags.DEFINE_string,
     "source",
     None,
-    "The corpus, where you have it already: a folder or an archive; a wheel for 'mrt', or a table for 'folder'.",
+    "Where you have the corpus already: a folder or an archive; a wheel for 'mrt'; a table too for 'folder'.",
   )
   define(
     flags.DEFINE_enum,
@@ -125,8 +129,8 @@ def define_download_flags() -> None:
   define(
     flags.DEFINE_string,
     "vocabulary_file",
-    utterances.VOCABULARY_FILE,
-    "The alphabet that transcripts are brought to.",
+    vocabulary.DEFAULT_VOCABULARY,
+    "The characters that transcripts may hold, one a line, and in the last line one for the blank.",
   )
   define(flags.DEFINE_integer, "seed", 0, "The seed of a synthetic corpus.")
 
@@ -142,7 +146,7 @@ def chosen_splits(flags_obj: flags.FlagValues) -> tuple[str, ...]:
 
 
 def check_flags(flags_obj: flags.FlagValues) -> None:
-  """Refuse values that cannot be, and flags that the corpus has no use for."""
+  """Refuse impossible values, and flags that the corpus has no use for."""
   if flags_obj.seed < 0:
     raise UserError(f"--seed={flags_obj.seed} is negative; give 0 or more")
   if not flags_obj.max_duration > 0:
@@ -158,6 +162,8 @@ def check_flags(flags_obj: flags.FlagValues) -> None:
     for flag in own:
       if flag.present and flag.name not in taken:
         raise UserError(f"--{flag.name} means nothing to --corpus={flags_obj.corpus}; leave it out")
+  # The preparation reads it too, but after a download that may take hours.
+  vocabulary.read_transcript_characters(flags_obj.vocabulary_file)
 
 
 def main(_: list[str]) -> None:
@@ -193,7 +199,7 @@ def training_hint(corpus: Corpus, manifests: dict[str, str], limits: Sequence[st
     if limits:
       remedy = f"without {' and '.join(limits)}, all sets of the corpus are made"
     else:
-      remedy = "`python data/manifest.py split` makes both of one manifest"
+      remedy = "`python data/curate.py split` makes both of one manifest"
     return f"Training takes a train and a dev manifest, and there is no {' and no '.join(missing)} set; {remedy}."
   names = {"train": "train_data_dir", "dev": "eval_data_dir", "test": "test_data_dir"}
   arguments = [f"--{flag}={shlex.quote(manifests[name])}" for name, flag in names.items() if name in manifests]
@@ -207,7 +213,7 @@ def _call(function: Callable, values: dict) -> dict[str, str] | None:
 
 @contextlib.contextmanager
 def _sole_use(data_dir: str) -> Iterator[None]:
-  """Keep a second download out of the folder; the lock goes with the process, however it ends."""
+  """Keep a second download out of the folder; the lock ends with the process, however that ends."""
   import fcntl
 
   os.makedirs(data_dir, exist_ok=True)
@@ -222,7 +228,7 @@ def _sole_use(data_dir: str) -> Iterator[None]:
 
 
 def _explain(error: OSError, data_dir: str) -> UserError:
-  """Put what the system said of a file or the disk into one line."""
+  """Say in one line what the system cannot do with a file or the disk."""
   place = os.path.realpath(str(error.filename or data_dir))
   if os.path.commonpath([place, os.path.realpath(data_dir)]) != os.path.realpath(data_dir):
     return UserError(f"{error.filename}: {error.strerror}; mend it, or take it out of --source")
@@ -236,4 +242,4 @@ def _explain(error: OSError, data_dir: str) -> UserError:
 
 if __name__ == "__main__":
   define_download_flags()
-  flags_core.run(main, "Fetches a speech corpus and writes its manifests.")
+  flags_core.run(main, __doc__)

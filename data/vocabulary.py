@@ -65,6 +65,13 @@ def check_blank(labels: Sequence[str], path: str) -> None:
     )
 
 
+def read_transcript_characters(path: str) -> frozenset[str]:
+  """Read a vocabulary of which the blank is checked, and return what transcripts may hold: all but the blank's."""
+  labels = read_vocabulary(path)
+  check_blank(labels, path)
+  return frozenset(labels[:-1])
+
+
 def normalize_text(text: str) -> str:
   """Bring a transcript to the form that labels are made of: lower case, without space around it."""
   return text.lower().strip()

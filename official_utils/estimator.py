@@ -57,7 +57,7 @@ def check_version(version: str) -> None:
   """
   major_minor = tuple(int(part) for part in version.split(".")[:2])
   if major_minor < OLDEST_VERSION:
-    raise UserError(f"TensorFlow {version} is too old: 2.15 to 2.21 are supported; run `make venv`.")
+    raise UserError(f"TensorFlow {version} is too old: 2.15 to 2.21 are supported; run `make venv`")
   if major_minor > NEWEST_VERSION:
     logging.log_first_n(logging.WARNING, "TensorFlow %s is newer than 2.21, the newest that was tried.", 1, version)
 
@@ -113,7 +113,7 @@ def _skip_package_init() -> None:
   """Register tensorflow_estimator without running its __init__, which loads the canned and TPU estimators."""
   specification = importlib.util.find_spec("tensorflow_estimator")
   if specification is None:
-    raise UserError("The package tensorflow-estimator is missing; run `make venv` or install requirements.txt.")
+    raise UserError("The package tensorflow-estimator is missing; run `make venv` or install requirements.txt")
   package = types.ModuleType("tensorflow_estimator")
   package.__path__ = list(specification.submodule_search_locations)
   package.__spec__ = specification

@@ -36,6 +36,7 @@ SEES_ONE_ROOM_ONLY = {"serve"}
 
 WITHOUT_TENSORFLOW = {
   "data.audio",
+  "data.curate",
   "data.featurizer",
   "data.manifest",
   "data.segments",
@@ -48,7 +49,8 @@ TOUCHES_INTERNALS = {"official_utils.estimator"}
 INTERNALS = ("tensorflow.python", "tensorflow.core", "tensorflow_estimator")
 
 # What a command in a folder begins with: two lines that put the repository root in place of the command's own folder,
-# after the imports that they need. Where the module is imported instead, they do nothing.
+# after the imports that they need. More may follow under the same condition. Where the module is imported instead, they
+# do nothing.
 ROOT_ON_PATH = """\
 import os
 import sys
@@ -237,17 +239,69 @@ def uses_of_tensorflow_on_import(code: Code) -> list[str]:
 
 def changes_of_the_import_path(code: Code) -> list[str]:
   faults = []
-  form = [ast.dump(node) for node in ast.parse(ROOT_ON_PATH).body]
+  form = ast.parse(ROOT_ON_PATH).body
   for module in code.values():
-    body = [node for node in module.tree.body if getattr(node, "value", None) not in module.docstrings]
-    in_form = [ast.dump(node) for node in body[: len(form)]] == form and "/" in module.path
-    allowed = set(ast.walk(body[len(form) - 1])) if in_form else set()
+    body = [node for node in module.tree.body if getattr(node, "value", None) not in module.docstrings][: len(form)]
+    allowed = set()
+    if "/" in module.path and body and isinstance(body[-1], ast.If) and not body[-1].orelse:
+      first = body[-1].body[0]
+      body[-1] = ast.If(body[-1].test, [first], [])
+      allowed = set(ast.walk(first)) if list(map(ast.dump, body)) == list(map(ast.dump, form)) else set()
     for node in ast.walk(module.tree):
       named = isinstance(node, ast.ImportFrom) and node.module == "sys" and "path" in [a.name for a in node.names]
       taken = isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.path"
       if (named or taken) and node not in allowed:
         faults.append(module.fault(node.lineno, "only a command in a folder touches sys.path, as ROOT_ON_PATH has it"))
   return faults
+
+
+def commands_that_begin_late(code: Code) -> list[str]:
+  """Find what a command imports before Ctrl-C ends it without a traceback."""
+  faults = []
+  for module in code.values():
+    for node in run_on_import(module.tree) if module.is_command and module.room != "benchmarks" else ():
+      if isinstance(node, ast.Call) and ast.unparse(node) == "commands.begin()":
+        break
+      faults += [
+        module.fault(line, f"imports {target} before commands.begin()")
+        for line, target in code.imports(module, iter([node]))
+        if target not in ("os", "sys", "official_utils.misc.commands")
+      ]
+  return faults
+
+
+def messages_with_a_final_period(code: Code) -> list[str]:
+  """Find messages of a UserError that end with a period: they are shown in a line with what is around them."""
+  faults = []
+  for module in code.values():
+    calls = [node for node in ast.walk(module.tree) if isinstance(node, ast.Call) and node.args]
+    for call in calls:
+      if isinstance(call.func, ast.Name | ast.Attribute) and ast.unparse(call.func).split(".")[-1] == "UserError":
+        faults += [
+          module.fault(end.end_lineno, f"the message ends with a period: {end.value[-40:]!r}")
+          for end in ends_of_text(call.args[0], module)
+          if end.value.endswith(".")
+        ]
+  return faults
+
+
+def ends_of_text(node: ast.AST, module: Module) -> Iterator[ast.Constant]:
+  """Yield the literals that a text can end with: its own last piece, or that of whatever is assigned to its name."""
+  if isinstance(node, ast.Constant) and isinstance(node.value, str):
+    yield node
+  elif isinstance(node, ast.JoinedStr) and node.values:
+    yield from ends_of_text(node.values[-1], module)
+  elif isinstance(node, ast.FormattedValue):
+    yield from ends_of_text(node.value, module)
+  elif isinstance(node, ast.BinOp):
+    yield from ends_of_text(node.right, module)
+  elif isinstance(node, ast.IfExp):
+    yield from ends_of_text(node.body, module)
+    yield from ends_of_text(node.orelse, module)
+  elif isinstance(node, ast.Name):
+    for other in ast.walk(module.tree):
+      if isinstance(other, ast.Assign) and node.id in map(ast.unparse, other.targets):
+        yield from ends_of_text(other.value, module)
 
 
 def state_of_modules(code: Code) -> list[str]:

@@ -42,6 +42,8 @@ RULES = [
   architecture.uses_of_internals,
   architecture.uses_of_tensorflow_on_import,
   architecture.changes_of_the_import_path,
+  architecture.commands_that_begin_late,
+  architecture.messages_with_a_final_period,
   architecture.state_of_modules,
   architecture.modules_too_long,
   architecture.public_functions_half_described,
@@ -98,6 +100,7 @@ def test_nothing_loads_tensorflow_before_it_is_used():
 # The rules held against wrong code.
 
 MAIN = 'if __name__ == "__main__":\n  pass\n'
+BEGIN = "  from official_utils.misc import commands\n  commands.begin()\n"
 LAZY = "from official_utils.lazy import tf\n"
 
 
@@ -162,6 +165,25 @@ LAZY = "from official_utils.lazy import tf\n"
       ["data/a.py:3"],
     ),
     (architecture.changes_of_the_import_path, {"data/a.py": "from sys import path"}, ["data/a.py:1"]),
+    (architecture.changes_of_the_import_path, {"data/a.py": f"{ROOT_ON_PATH}  import decoder\n"}, []),
+    (architecture.changes_of_the_import_path, {"data/a.py": f"{ROOT_ON_PATH}  sys.path[1] = ''\n"}, ["data/a.py:5"]),
+    (architecture.commands_that_begin_late, {"data/a.py": f"{ROOT_ON_PATH}{BEGIN}import re\n"}, []),
+    (architecture.commands_that_begin_late, {"data/a.py": f"{ROOT_ON_PATH}import re\n"}, ["data/a.py:5"]),
+    (architecture.commands_that_begin_late, {"data/a.py": f"import re\n{ROOT_ON_PATH}{BEGIN}"}, ["data/a.py:1"]),
+    (architecture.commands_that_begin_late, {"data/a.py": "import re\n"}, []),
+    (
+      architecture.messages_with_a_final_period,
+      {
+        "data/a.py": 'def f(x):\n  raise UserError(f"{x}: is no; " + "do.")\ndef g(x):\n  return errors.UserError(f"{x}.")'
+      },
+      ["data/a.py:2", "data/a.py:4"],
+    ),
+    (
+      architecture.messages_with_a_final_period,
+      {"data/a.py": 'm = "Do." if x else "Go"\nn = f"{x}; {m}"\nraise UserError(n)\nraise ValueError("Do.")'},
+      ["data/a.py:1"],
+    ),
+    (architecture.messages_with_a_final_period, {"data/a.py": 'raise UserError(f"a. {x}; give b." f"{y}")'}, []),
     (architecture.state_of_modules, {"data/a.py": "def f():\n  global x\n  x = 1"}, ["data/a.py:2"]),
     (architecture.state_of_modules, {"data/a.py": "from absl import flags\nx = flags.FLAGS.seed"}, ["data/a.py:2"]),
     (architecture.state_of_modules, {"data/a.py": f"from absl import flags\nx = flags.FLAGS\n{MAIN}"}, []),

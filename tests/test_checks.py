@@ -49,7 +49,7 @@ def test_utterances_that_cannot_be_aligned_are_left_out_with_the_numbers(tmp_pat
   assert names_of(dataset) == ["0.wav", "3.wav"]
   (entry, reason), (_, doubled) = dataset.left_out
   assert os.path.basename(entry.path) == "1.wav"
-  assert reason == "line 3: 9 labels, 0 of them doubled, need 9 output steps; 29 frames of audio give 8"
+  assert reason == "line 3: 9 labels, 0 of them doubled, need 9 output steps; the audio gives 8 (29 frames)"
   assert "7 labels, 3 of them doubled, need 10 output steps" in doubled
 
 

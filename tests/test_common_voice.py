@@ -45,6 +45,7 @@ def test_takes_the_tables_as_they_are(release, tmp_path, capsys):
   out, err = capsys.readouterr()
   assert "1 with digits" in out and "1 of 2 recordings of test" in out
   assert "common_voice_en_6.mp3" in err
+  assert f"left out: {release}/dev.tsv, line 3: digits in 'In 1984'" in err.splitlines()
 
 
 def test_takes_any_line_end_and_any_order_of_columns(release, tmp_path):

@@ -53,6 +53,8 @@ def test_makes_one_split_only(split, tmp_path):
     (["--corpus=mini_librispeech", "--test_only"], r"has no test set"),
     (["--corpus=nothing"], r"--corpus=nothing.*tones"),
     (["--corpus=tones", "--train_only", "--dev_only"], r"--train_only and --dev_only exclude each other"),
+    (["--corpus=folder", "--source=.", "--vocabulary_file=letters"], r"letters: the last line is 'b'.*blank"),
+    (["--corpus=folder", "--source=.", "--vocabulary_file=none"], r"none: cannot read the vocabulary"),
     (["--corpus=tones", "--seed=-1"], r"--seed=-1 is negative"),
     (["--corpus=tones", "--data_dir=file/below"], r"--data_dir=file/below: .*give another folder"),
     (["tones"], r"tones"),
@@ -60,6 +62,7 @@ def test_makes_one_split_only(split, tmp_path):
 )
 def test_names_a_mistake_in_one_line(arguments, words, tmp_path):
   (tmp_path / "file").write_text("a file where a folder is wanted")
+  (tmp_path / "letters").write_text("a\nb\n")
   done = run(tmp_path, *arguments)
   assert done.returncode != 0
   assert done.stderr.count("\n") == 1
@@ -78,9 +81,7 @@ def test_prepares_a_folder_as_the_flags_say_and_says_what_is_missing(tmp_path):
     "train": {"0.wav": "yes", "1.wav": "no seven"}
   }
   # No flag has left anything out.
-  assert (
-    done.stdout.splitlines()[-1] == f"{needed} dev set; `python data/manifest.py split` makes both of one manifest."
-  )
+  assert done.stdout.splitlines()[-1] == f"{needed} dev set; `python data/curate.py split` makes both of one manifest."
   done = run(tmp_path, *arguments, "--train_only")
   assert done.stdout.splitlines()[-1] == f"{needed} dev set; without --train_only, all sets of the corpus are made."
   done = run(tmp_path, *arguments, "--dev_only")

@@ -38,7 +38,11 @@ def test_takes_audio_with_a_transcript_beside_it(tmp_path, capsys):
     "e.MP3": "chapter twelve",
   }
   assert set(manifests.values()) <= {str(tmp_path / "data" / "folder" / f"{split}.tsv") for split in folder.SPLITS}
-  assert "1 audio files without a transcript" in capsys.readouterr().out
+  out, err = capsys.readouterr()
+  assert "1 audio files without a transcript" in out
+  assert "left out: 1 texts (.txt, .lab) without audio beside them" in out
+  assert f"left out: {tmp_path}/mine/f.wav: no text of the same name is beside it" in err.splitlines()
+  assert f"left out: {tmp_path}/mine/readme.txt: no audio of the same name is beside it" in err.splitlines()
   assert "e.MP3" not in merged(folder.prepare_folder(str(tmp_path / "data"), str(tmp_path / "mine")))
 
 
@@ -50,6 +54,40 @@ def test_takes_an_archive(tmp_path):
       packed.write(path, path.relative_to(tmp_path))
   manifests = folder.prepare_folder(str(tmp_path / "data"), str(archive))
   assert len(merged(manifests)) == 3
+
+
+def test_names_the_first_few_of_each_kind_that_it_leaves_out(tmp_path, capsys):
+  recordings.write(tmp_path / "mine" / "good.wav")
+  recordings.write_text(tmp_path / "mine" / "good.txt", "good")
+  for number in range(10):
+    recordings.write(tmp_path / "mine" / f"{number}.wav")
+    recordings.write_text(tmp_path / "mine" / f"{number}.lab", f"No. {number}")
+    recordings.write(tmp_path / "mine" / f"audio {number}.wav")
+    recordings.write_text(tmp_path / "mine" / f"text {number}.txt", "text")
+  assert merged(folder.prepare_folder(str(tmp_path), str(tmp_path / "mine"))) == {"good.wav": "good"}
+  out, err = capsys.readouterr()
+  for words in ("10 audio files without", "10 texts (.txt, .lab) without", "left out: 10 with digits"):
+    assert words in out
+  place = f"left out: {tmp_path}/mine"
+  shown = [line for line in err.splitlines() if line.startswith("left out")]
+  assert shown[:10] == [
+    *(f"{place}/audio {number}.wav: no text of the same name is beside it" for number in range(5)),
+    *(f"{place}/text {number}.txt: no audio of the same name is beside it" for number in range(5)),
+  ]
+  assert len(shown) == 13
+  assert set(shown[10:]) < {f"{place}/{number}.lab: digits in 'No. {number}'" for number in range(10)}
+
+
+def test_names_the_rows_of_a_table_that_it_leaves_out(tmp_path, capsys):
+  for name in "abc":
+    recordings.write(tmp_path / f"{name}.wav")
+  table = recordings.write_text(tmp_path / "t.csv", "path,text,split\na.wav,7,dev\nb.wav,b,train\nc.wav,,train\n")
+  assert merged(folder.prepare_folder(str(tmp_path / "data"), table)) == {"b.wav": "b"}
+  shown = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out")]
+  assert sorted(shown) == [
+    f"left out: {table}, row 2: digits in '7'",
+    f"left out: {table}, row 4: nothing is said in ''",
+  ]
 
 
 def test_folders_named_after_splits_are_the_splits(tmp_path):

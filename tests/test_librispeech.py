@@ -17,7 +17,7 @@ import soundfile
 from archive_server import SAMPLE_RATE, make_subset, make_tar, publish
 
 from data import download
-from data.corpora import archives, librispeech
+from data.corpora import archives, librispeech, prepared
 from data.manifest import Entry, read_manifest
 from official_utils.misc.errors import UserError
 
@@ -341,7 +341,7 @@ def test_a_full_disk_is_named_and_nothing_half_accepted(place, served, tmp_path)
     # What was fetched is whole, and need not be fetched again.
     assert left == ["./.fetched/dev-clean.tar.gz"]
   else:
-    assert not any(line.endswith((".csv", librispeech.PREPARED_MARKER)) for line in left)
+    assert not any(line.endswith((".csv", prepared.MARKER)) for line in left)
 
 
 # Killed with -9.

@@ -42,6 +42,14 @@ def test_takes_the_text_as_it_was_read(corpus, tmp_path):
   assert recordings.transcripts({"test": manifests["test"]}) == {"test": parts["test"]}
 
 
+def test_names_the_line_of_a_transcript_that_it_leaves_out(corpus, tmp_path, capsys):
+  table = os.path.join(corpus, "metadata.csv")
+  with open(table, "a") as file:
+    file.write("LJ001-0001|in 1984|in 1984\n")
+  ljspeech.prepare_ljspeech(str(tmp_path / "data"), corpus)
+  assert f"left out: {table}, line 64: digits in 'in 1984'" in capsys.readouterr().err.splitlines()
+
+
 def test_takes_the_archive(corpus, tmp_path):
   archive = tmp_path / "LJSpeech-1.1.tar.bz2"
   with tarfile.open(archive, "w:bz2") as tar:

@@ -12,7 +12,7 @@ import pytest
 import recordings
 import soundfile
 
-from data import audio, manifest_tools
+from data import audio, splitting
 from data.corpora import mrt, utterances
 from data.manifest import read_manifest
 from official_utils.misc.errors import UserError
@@ -92,7 +92,7 @@ def test_the_test_set_has_each_word_once_by_speakers_in_turn(corpus):
   sets = {split: read_manifest(manifests[split]) for split in mrt.SPLITS}
   assert {split: len(entries) for split, entries in sets.items()} == {"train": 48, "dev": 6, "test": 18}
   for entry in sets["test"]:
-    assert manifest_tools.speaker_of(entry.path) == SPEAKERS[number_of(entry.path) % 4]
+    assert splitting.speaker_of(entry.path) == SPEAKERS[number_of(entry.path) % 4]
   words = mrt.read_words()
   paths = collections.Counter()
   for entries in sets.values():
@@ -107,7 +107,7 @@ def test_the_test_set_has_each_word_once_by_speakers_in_turn(corpus):
 def test_the_second_set_holds_one_speaker_out(corpus):
   manifests = mrt.prepare_mrt(corpus)
   speakers = {
-    split: {manifest_tools.speaker_of(entry.path) for entry in read_manifest(manifests[f"unseen_speaker/{split}"])}
+    split: {splitting.speaker_of(entry.path) for entry in read_manifest(manifests[f"unseen_speaker/{split}"])}
     for split in mrt.SPLITS
   }
   assert speakers["test"] == {"M4"}

@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from official_utils.misc.parallel import available_cpus, ordered_map
+from official_utils.misc.parallel import available_cpus, in_parallel, ordered_map
 
 
 def other_threads() -> set[threading.Thread]:
@@ -78,6 +78,24 @@ def test_threads_end_when_the_consumer_stops_early():
   results = ordered_map(lambda item: item, itertools.count(), num_threads=3, window=6)
   assert next(results) == 0
   assert other_threads() != before
+  results.close()
+  assert other_threads() == before
+
+
+def test_a_bar_counts_the_files_of_which_the_results_come_in_order(capsys):
+  assert list(in_parallel(str.upper, ["a", "b", "c"], "shouting")) == ["A", "B", "C"]
+  assert "shouting: 100%" in (shown := capsys.readouterr().err)
+  assert "3/3" in shown
+
+
+def test_in_parallel_raises_in_place_of_a_result_and_ends_its_threads_when_nobody_reads_on():
+  before = other_threads()
+  results = in_parallel(lambda item: 1 // item, [1, 2, 0, 3], "dividing")
+  assert [next(results), next(results)] == [1, 0]
+  with pytest.raises(ZeroDivisionError):
+    next(results)
+  results = in_parallel(lambda item: item, range(1000), "counting")
+  assert next(results) == 0
   results.close()
   assert other_threads() == before
 

@@ -35,7 +35,7 @@ ENGLISH = TextFeaturizer(VOCABULARY).characters
   ],
 )
 def test_brings_text_to_the_vocabulary(text, expected):
-  assert Normalizer(ENGLISH)(text) == expected
+  assert Normalizer(ENGLISH)(text, "here") == expected
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_brings_text_to_the_vocabulary(text, expected):
 )
 def test_leaves_out_what_cannot_be_told(text, problem):
   normalizer = Normalizer(ENGLISH)
-  assert normalizer(text) is None
+  assert normalizer(text, "here") is None
   assert normalizer.normalize(text).problem == problem
 
 
@@ -79,7 +79,7 @@ def test_leaves_out_what_cannot_be_told(text, problem):
   ],
 )
 def test_spells_whole_numbers_and_nothing_else(text, expected):
-  assert Normalizer(ENGLISH, digits="spell")(text) == expected
+  assert Normalizer(ENGLISH, digits="spell")(text, "here") == expected
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,14 @@ def test_every_number_below_a_million_has_a_name_of_its_own():
 def test_letters_of_the_vocabulary_stay():
   spanish = frozenset(" aábcdeénñouú-")
   normalizer = Normalizer(spanish)
-  assert normalizer("Bañé – a-b don’t".replace("t", "")) == "bañé a-b don"
-  assert normalizer("cane\u0301") == "cané"
+  assert normalizer("Bañé – a-b don’t".replace("t", ""), "here") == "bañé a-b don"
+  assert normalizer("cane\u0301", "here") == "cané"
 
 
 def test_counts_what_it_changed_and_left_out():
   normalizer = Normalizer(ENGLISH)
   for text in ("plain", "Upper", "Up-per", "no. 7", "é", "a=b", "a=c"):
-    normalizer(text)
+    normalizer(text, "here")
   assert normalizer.total == 7
   assert normalizer.changed == {"lower-cased": 2, "hyphens opened": 1, "letters made plain": 1}
   assert normalizer.dropped == {"digits": 1, "characters =": 2}
@@ -122,6 +122,21 @@ def test_counts_what_it_changed_and_left_out():
     assert words in normalizer.report()
   with pytest.raises(ValueError, match="guess"):
     Normalizer(ENGLISH, digits="guess")
+
+
+def test_names_the_first_few_that_it_left_out_for_each_reason():
+  normalizer = Normalizer(ENGLISH)
+  for number, text in enumerate(
+    [" in 1984\n", "a=b", *(f"no. {number}" for number in range(9)), "fine", "x" * 99 + "="]
+  ):
+    normalizer(text, f"t.csv, row {number}")
+  assert normalizer.examples() == [
+    "t.csv, row 0: digits in 'in 1984'",
+    "t.csv, row 2: digits in 'no. 0'",
+    "t.csv, row 3: digits in 'no. 1'",
+    "t.csv, row 1: characters = in 'a=b'",
+    f"t.csv, row 12: characters = in '{'x' * 60}'",
+  ]
 
 
 @hypothesis.given(text=st.text(max_size=30) | st.text(alphabet="abé'’- 12,.½ß", max_size=20), spell=st.booleans())

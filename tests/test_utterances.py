@@ -21,11 +21,11 @@ from official_utils.misc.errors import UserError
 
 
 def test_every_key_has_one_split_and_about_a_twentieth_goes_to_dev_and_test_each():
-  splits = collections.Counter(utterances.split_of(f"key {number}") for number in range(4000))
+  splits = collections.Counter(utterances.split_of_key(f"key {number}") for number in range(4000))
   assert 150 < splits["dev"] < 250 and 150 < splits["test"] < 250
   assert splits.total() == 4000
-  assert utterances.split_of("key 7") == utterances.split_of("key 7")
-  assert utterances.split_of(os.fsdecode(b"caf\xe9.wav")) in utterances.SPLITS
+  assert utterances.split_of_key("key 7") == utterances.split_of_key("key 7")
+  assert utterances.split_of_key(os.fsdecode(b"caf\xe9.wav")) in utterances.SPLITS
 
 
 def test_writes_sorted_manifests_and_counts_what_it_leaves_out(tmp_path, capsys):

@@ -19,6 +19,15 @@ def test_a_vocabulary_without_a_blank_is_refused(last):
   vocabulary.check_blank(["a", last, "-"], "v.txt")
 
 
+def test_transcripts_may_hold_all_but_the_blank(tmp_path):
+  path = str(tmp_path / "v.txt")
+  vocabulary.write_vocabulary(path, ["a", "b", "-"])
+  assert vocabulary.read_transcript_characters(path) == {"a", "b"}
+  vocabulary.write_vocabulary(path, ["a", "b"])
+  with pytest.raises(UserError, match="the last line is 'b'"):
+    vocabulary.read_transcript_characters(path)
+
+
 @pytest.mark.parametrize(("transcript", "steps"), [("", 0), ("ab", 2), ("aab", 4), ("aaa", 5)])
 def test_a_shortage_is_described(transcript, steps):
   assert vocabulary.describe_shortage(transcript, steps) is None

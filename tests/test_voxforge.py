@@ -52,6 +52,7 @@ def test_takes_archives_and_unpacked_ones_and_leaves_damaged_ones_out(tmp_path, 
   out, err = capsys.readouterr()
   assert "1 archives that cannot be unpacked" in out and "cut-20110303-cut.tgz" in err
   assert "1 with digits" in out
+  assert f"left out: {mine}/bob-20100202-xyz/etc/PROMPTS, line 1: digits in 'ROOM 7'" in err.splitlines()
   assert sorted(os.listdir(tmp_path / "data" / "voxforge" / "source")) == ["Aaron-20080318-kdl", "anna-20090101-abc"]
   assert entries_of(voxforge.prepare_voxforge(str(tmp_path / "data"), str(mine))) == found
 
@@ -78,7 +79,7 @@ def test_no_speaker_is_in_two_sets(tmp_path):
   }
   assert set(sets) == set(voxforge.SPLITS)
   assert sum(map(len, sets.values())) == 40
-  assert all(sets[utterances.split_of(speaker)] >= {speaker} for speaker in speakers)
+  assert all(sets[utterances.split_of_key(speaker)] >= {speaker} for speaker in speakers)
   assert voxforge.prepare_voxforge(str(tmp_path / "data"), str(tmp_path / "mine"), ["dev"]).keys() == {"dev"}
 
 

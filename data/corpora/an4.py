@@ -53,41 +53,41 @@ def prepare_an4(
   for split in splits:
     utterances.make_clean(_wav_folder(folder, split))
   for published in ("train", "test"):
-    for file_id, text in _read_list(root, published):
+    for file_id, text, source in _read_list(root, published):
       is_dev = published == "train" and zlib.crc32(os.path.dirname(file_id).encode()) % DEV_SHARE == 0
       split = "dev" if is_dev else published
       if split in parts:
         path = _find_audio(root, file_id, _wav_folder(folder, split))
-        parts[split].append(Utterance(path, text))
+        parts[split].append(Utterance(path, text, source))
   return utterances.prepare_splits(folder, parts, options)
 
 
-def _read_list(root: str, published: str) -> list[tuple[str, str]]:
-  """Read one of the lists of files and the transcripts that belong to them."""
+def _read_list(root: str, published: str) -> list[tuple[str, str, str]]:
+  """Read one of the lists of files: each with its transcript, and where that stands."""
   names = os.path.join(root, "etc", f"an4_{published}.fileids")
   transcripts = os.path.join(root, "etc", f"an4_{published}.transcription")
-  texts = {}
+  texts: dict[str, tuple[str, str]] = {}
   for number, line in enumerate(utterances.read_text(transcripts).splitlines(), start=1):
     if not line.strip():
       continue
     match = TRANSCRIPT.fullmatch(line)
     if not match:
       raise UserError(f"{transcripts}, line {number}: {line[:100]!r} does not end with the name of a file in ()")
-    texts[match.group(2)] = NOT_SPOKEN.sub(" ", match.group(1))
+    texts[match.group(2)] = NOT_SPOKEN.sub(" ", match.group(1)), f"{transcripts}, line {number}"
   found = []
   for number, file_id in enumerate(utterances.read_text(names).split(), start=1):
     if os.path.basename(file_id) not in texts:
       raise UserError(f"{names}, line {number}: {file_id} has no transcript in {transcripts}")
-    found.append((file_id, texts[os.path.basename(file_id)]))
+    found.append((file_id, *texts[os.path.basename(file_id)]))
   return found
 
 
 def _find_audio(root: str, file_id: str, wav_folder: str) -> str:
-  """Name the recording of a list's entry, having made a WAV file of it where it has no header."""
+  """Return the path of a listed recording, after making a WAV file of one that has no header."""
   stem = os.path.join(root, "wav", *file_id.split("/"))
   path = next((stem + ending for ending in ENDINGS if os.path.exists(stem + ending)), None)
   if path is None or not path.endswith(RAW):
-    # What is missing is named when its length is asked for.
+    # A missing file is reported when its length is read.
     return path or f"{stem}.wav"
   copy = os.path.join(wav_folder, f"{os.path.basename(stem)}.wav")
   utterances.update_copy(copy, path, read_raw)

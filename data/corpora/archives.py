@@ -1,4 +1,4 @@
-"""Unpacks archives of any origin: what does not belong into its folder is refused, and half a result is never seen."""
+"""Unpacks archives of any origin: never outside of the folder given, and either all of an archive or nothing."""
 
 import bz2
 import errno
@@ -24,7 +24,7 @@ BLOCK = 1 << 20
 # First bytes of a file -> what opens it.
 COMPRESSIONS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 ZIP_MAGIC = b"PK\x03\x04"
-# A tar archive ends with zeros, two blocks of 512 bytes at least. The first of them is eaten by the reader.
+# A tar archive ends with zeros, two blocks of 512 bytes at least. The reader takes the first of them.
 TAR_END_BYTES = 512
 # What the readers raise, beside an OSError, at bytes that make no sense; sizes can be such bytes, too.
 DAMAGE = (
@@ -203,7 +203,7 @@ def _zip_kind(info: zipfile.ZipInfo) -> str:
 
 
 def _parts(archive: str, member: Member) -> list[str]:
-  """Split a member's name into folders and file, refusing whatever is no plain file or folder below the top."""
+  """Split a member's name into folders and file, refusing anything but plain files and folders below the top."""
   name = member.name
   if member.kind not in ("file", "folder"):
     raise _refused(archive, f"holds {name!r}, which is {member.kind}")
@@ -211,7 +211,7 @@ def _parts(archive: str, member: Member) -> list[str]:
   if name.startswith("/") or ".." in parts or re.search(r"[\\\0]|^[A-Za-z]:", name):
     raise _refused(archive, f"holds {name!r}, which leads out of its folder")
   if parts[:1] == [MARKER] or (member.kind == "file" and not parts):
-    raise _refused(archive, f"holds a file named {name!r}, which cannot be")
+    raise _refused(archive, f"holds a file named {name!r}, which is no name for a file")
   return parts
 
 

@@ -11,7 +11,7 @@ CLIPS = "clips"
 
 
 def download_common_voice(source: str | None = None) -> None:
-  """Make sure that there is something to prepare: a release cannot be fetched without an account.
+  """Refuse to go on without a source: a release cannot be fetched without an account.
 
   Args:
     source: the folder or archive of a release.
@@ -47,7 +47,7 @@ def prepare_common_voice(
 
 
 def _read_table(path: str, clips: str) -> list[Utterance]:
-  """List the rows of a table of the release, in which quotes are but characters."""
+  """List the rows of a table of the release, in which a quote is a character like any other."""
   rows = [line.rstrip("\r").split("\t") for line in utterances.read_text(path).split("\n")]
   if not {"path", "sentence"} <= set(rows[0]):
     raise UserError(f"{path}, line 1: expected columns path and sentence, found {rows[0]}; check --source")
@@ -60,5 +60,5 @@ def _read_table(path: str, clips: str) -> list[Utterance]:
       raise UserError(f"{path}, line {number}: the row ends before its path and sentence; fetch the release anew")
     # The first releases named clips without their ending.
     name = row["path"] if os.path.splitext(row["path"])[1] else f"{row['path']}.mp3"
-    found.append(Utterance(os.path.join(clips, name), row["sentence"]))
+    found.append(Utterance(os.path.join(clips, name), row["sentence"], f"{path}, line {number}"))
   return found

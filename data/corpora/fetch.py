@@ -21,7 +21,7 @@ from official_utils.misc.progress_bar import progress_bar
 BLOCK = 1 << 20
 TEXT_LIMIT = 1 << 20
 PART_SUFFIX = ".part"
-# Answers that asking again can change: too slow, too many requests, and what ails the server.
+# Answers that may change when asked again: too slow, too many requests, and faults of the server.
 PASSING_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 LONGEST_PAUSE = 60.0
 
@@ -73,12 +73,12 @@ def fetch(urls: Sequence[str], path: str, checksum: str | None = None, patience:
   """Bring a file to the disk.
 
   It grows as `<path>.part` and gets its name when it is whole and its checksum right, so that a file of that name is
-  complete. What an earlier run has left is gone on with, from any mirror.
+  complete. What an earlier run has left is completed, from any mirror.
 
   Args:
     urls: where it can be had, in the order to be tried.
     path: the file. If it is there, only its checksum is compared.
-    checksum: its MD5 or SHA-256 in hexadecimal digits; None to go without.
+    checksum: its MD5 or SHA-256 in hexadecimal digits; None to check nothing.
     patience: how long to put up with a server.
 
   Raises:
@@ -195,7 +195,7 @@ def check_free_space(folder: str, num_bytes: int, purpose: str) -> None:
 
 
 def _patiently(action: Callable[[], Result], url: str, patience: Patience, progress: Callable[[], int]) -> Result:
-  """Repeat an action while its errors pass, and give up after a number of failures without progress."""
+  """Repeat an action that fails in ways that may pass; give up after several failures in a row without progress."""
   failures, before = 0, progress()
   while True:
     try:
@@ -212,7 +212,7 @@ def _patiently(action: Callable[[], Result], url: str, patience: Patience, progr
 
 
 def _fetch_rest(url: str, part: str, timeout: float) -> None:
-  """Append to a partial file what it lacks, or raise when the connection ends before."""
+  """Append to a partial file what it lacks; raise if the connection ends too early."""
   name = os.path.basename(part).removesuffix(PART_SUFFIX)
   size = _size(part)
   # The last byte is asked for again: nothing to send would be an error to the server.

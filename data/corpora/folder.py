@@ -12,7 +12,7 @@ from official_utils.misc.errors import UserError
 AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".sph")
 TEXT_ENDINGS = (".txt", ".lab")
 TABLE_ENDINGS = (".csv", ".tsv")
-# In rows with tabs or bars, quotes are but characters.
+# Between tabs or bars, a quote is a character like any other.
 PLAIN_DELIMITERS, QUOTING_DELIMITERS = "\t|", ",;"
 # What people call the columns of a table, and the folders of splits.
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "audio", "audio_path", "audio_filepath", "wav", "wav_filename")
@@ -22,7 +22,7 @@ SPLIT_NAMES = {"train": "train", "dev": "dev", "valid": "dev", "validation": "de
 
 
 def download_folder(source: str | None = None) -> None:
-  """Make sure that there is something to prepare: nothing is fetched.
+  """Refuse to go on without a source: nothing is fetched.
 
   Args:
     source: the folder, archive or table.
@@ -36,8 +36,8 @@ def prepare_folder(
 ) -> dict[str, str]:
   """Write the manifests of recordings of any origin.
 
-  They are divided as their folders (train, dev, valid, test at the top) or a column `split` say; else by chance, but
-  always in the same way: about 90 %, 5 % and 5 %.
+  They are divided as their folders (train, dev, valid, test at the top) or a column `split` say. Without either, each
+  goes to a split that depends on its path alone: about 90 %, 5 % and 5 %.
 
   Args:
     data_dir: the manifests go to `<data_dir>/folder/`.
@@ -61,21 +61,26 @@ def prepare_folder(
 
 
 def _read_tree(root: str) -> dict[str, list[Utterance]]:
-  """List the audio files below a folder that have transcripts."""
-  found, num_without = [], 0
+  """List the audio files below a folder that have transcripts; name audio without text, and text without audio."""
+  found, without_text, without_audio = [], [], []
   for folder, subfolders, names in os.walk(root):
     subfolders.sort()
-    for name in sorted(names):
-      stem, ending = os.path.splitext(os.path.join(folder, name))
-      if ending.lower() not in AUDIO_ENDINGS:
-        continue
-      texts = [stem + text_ending for text_ending in TEXT_ENDINGS if os.path.exists(stem + text_ending)]
-      if texts:
-        found.append(Utterance(stem + ending, utterances.read_text(texts[0])))
+    files = [os.path.splitext(os.path.join(folder, name)) for name in sorted(names)]
+    audio = [(stem, ending) for stem, ending in files if ending.lower() in AUDIO_ENDINGS]
+    for stem, ending in audio:
+      text = next((stem + text_ending for text_ending in TEXT_ENDINGS if os.path.exists(stem + text_ending)), None)
+      if text:
+        found.append(Utterance(stem + ending, utterances.read_text(text), text))
       else:
-        num_without += 1
-  if num_without:
-    print(f"left out: {num_without} audio files without a transcript beside them")
+        without_text.append(f"{stem}{ending}: no text of the same name is beside it")
+    recorded = {stem for stem, _ in audio}
+    without_audio += [
+      f"{stem}{ending}: no audio of the same name is beside it"
+      for stem, ending in files
+      if ending in TEXT_ENDINGS and stem not in recorded
+    ]
+  utterances.report_left_out(without_text, "audio files without a transcript beside them")
+  utterances.report_left_out(without_audio, f"texts ({', '.join(TEXT_ENDINGS)}) without audio beside them")
   if not found:
     raise UserError(f"{root}: no audio file there has a transcript of the same name that ends with .txt or .lab")
   places = [os.path.relpath(utterance.path, root) for utterance in found]
@@ -105,9 +110,10 @@ def _read_table(path: str) -> dict[str, list[Utterance]]:
     if row in ([], [""]):
       continue
     if len(row) != len(columns):
-      raise UserError(f"{path}, row {number}: has {len(row)} fields, the header {len(columns)}; mend the row")
+      raise UserError(f"{path}, row {number}: has {len(row)} fields, the header {len(columns)}; correct the row")
     places.append(row[path_column])
-    found.append(Utterance(os.path.join(os.path.dirname(path), row[path_column]), row[text_column]))
+    audio = os.path.join(os.path.dirname(path), row[path_column])
+    found.append(Utterance(audio, row[text_column], f"{path}, row {number}"))
     tops.append(None if split_column is None else _split_named(path, number, row[split_column]))
   return _divide(found, places, tops)
 
@@ -124,7 +130,7 @@ def _cut(path: str, text: str, delimiter: str) -> list[list[str]]:
 
 
 def _split_named(path: str, number: int, name: str) -> str:
-  """Tell the split by what a row calls it."""
+  """Find the split that a row names."""
   try:
     return SPLIT_NAMES[name.strip().lower()]
   except KeyError as error:
@@ -134,11 +140,11 @@ def _split_named(path: str, number: int, name: str) -> str:
 def _divide(
   found: Sequence[Utterance], places: Sequence[str], tops: Sequence[str | None]
 ) -> dict[str, list[Utterance]]:
-  """Put each utterance into the split that it is said to be in, or that its place falls to."""
+  """Put each utterance into the split that its folder or row names or, if none does, into one that its path decides."""
   parts: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
   divided = any(tops)
   for utterance, place, top in zip(found, places, tops, strict=True):
-    split = top if divided else utterances.split_of(place.replace(os.sep, "/"))
+    split = top if divided else utterances.split_of_key(place.replace(os.sep, "/"))
     if split:
       parts[split].append(utterance)
   return parts

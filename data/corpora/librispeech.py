@@ -1,17 +1,16 @@
 """LibriSpeech: 1000 hours of read English, and the 5 hours of it that are called Mini LibriSpeech."""
 
 import contextlib
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from data import audio, manifest, manifest_tools
-from data.corpora import archives, fetch, utterances
+from data import audio, manifest
+from data.corpora import archives, fetch, prepared, utterances
 from data.corpora.utterances import SAMPLE_RATE, SPLITS, Utterance
-from official_utils.misc import files
 from official_utils.misc.errors import UserError
+from official_utils.misc.parallel import in_parallel
 
 # Each serves the archives of corpus n in its folder n.
 MIRRORS = {
@@ -29,8 +28,6 @@ COMBINED = {
 # Room that an unpacked archive, and its audio as WAV, take, as multiples of the archive: FLAC hardly compresses further.
 UNPACKED_ROOM = 1.05
 WAV_ROOM = 2.0
-# Lies in a subset that was fetched here, says which manifest was made of it.
-PREPARED_MARKER = ".prepared"
 
 
 class Subset(NamedTuple):
@@ -153,7 +150,7 @@ def _choose(release: Release, subsets: Sequence[str] | None, splits: Sequence[st
 
 
 def _download(release: Release, data_dir: str, names: Sequence[str], mirror: str | None, to_wav: bool) -> None:
-  """Bring the named subsets to the disk."""
+  """Fetch and unpack the named subsets that are not there."""
   bases = [f"{address}/{release.number}" for address in _addresses(mirror)]
   pending = []
   for name in names:
@@ -168,9 +165,9 @@ def _download(release: Release, data_dir: str, names: Sequence[str], mirror: str
     checksums = _published_checksums(bases)
   for name in pending:
     _fetch_subset(release, data_dir, name, bases, checksums.get(f"{name}.tar.gz"))
-  # Empty by now, unless it holds the rest of what another command was interrupted at.
   for name in names:
     _drop_archive(data_dir, name)
+  # It is not empty if a command for other subsets was interrupted.
   with contextlib.suppress(OSError):
     os.rmdir(_fetched_folder(data_dir))
 
@@ -187,7 +184,7 @@ def _addresses(mirror: str | None) -> list[str]:
 
 
 def _check_room(data_dir: str, bases: Sequence[str], names: Sequence[str], to_wav: bool) -> None:
-  """Make sure, before the first byte, that all that will be fetched and unpacked finds room."""
+  """Make sure, before anything is fetched, that the disk has room for all that will be fetched and unpacked."""
   sizes, there = [], 0
   for name in names:
     own, fetched = _archive_paths(data_dir, name)
@@ -233,17 +230,17 @@ def _fetch_subset(release: Release, data_dir: str, name: str, bases: Sequence[st
 
 
 def _archive_paths(data_dir: str, name: str) -> tuple[str, str]:
-  """Name the archive that a user may have put there, which is kept, and the one fetched here."""
+  """Name the archive that a user may have put there, which is kept, and the one that is fetched here."""
   return os.path.join(data_dir, f"{name}.tar.gz"), os.path.join(_fetched_folder(data_dir), f"{name}.tar.gz")
 
 
 def _fetched_folder(data_dir: str) -> str:
-  """Name the folder for archives on their way."""
+  """Name the folder for archives that are being fetched."""
   return os.path.join(data_dir, ".fetched")
 
 
 def _drop_archive(data_dir: str, name: str) -> None:
-  """Remove what was fetched, if it is there."""
+  """Remove the archive that was fetched, if it is there."""
   with contextlib.suppress(FileNotFoundError):
     os.remove(_archive_paths(data_dir, name)[1])
 
@@ -285,9 +282,9 @@ def _prepare_subset(data_dir: str, name: str, num_published: int, to_wav: bool) 
   if folder is None:
     raise UserError(f"{data_dir}: has no folder {name}; `python data/download.py --subsets={name}` fetches it")
   path = _manifest_path(data_dir, name)
-  marker = os.path.join(folder, PREPARED_MARKER)
+  marker = os.path.join(folder, prepared.MARKER)
   wav_folder = os.path.join(data_dir, f"{name}-wav") if to_wav else None
-  if (wav_folder is None or os.path.isdir(wav_folder)) and _is_current(marker, path, f"to_wav={to_wav}"):
+  if (wav_folder is None or os.path.isdir(wav_folder)) and prepared.is_current(marker, path, f"to_wav={to_wav}"):
     return
   entries = _read_subset(folder, wav_folder, name)
   _write(path, entries)
@@ -295,51 +292,19 @@ def _prepare_subset(data_dir: str, name: str, num_published: int, to_wav: bool) 
     print(f"{name}: has {len(entries)} utterances, {num_published} were published")
   if archives.is_unpacked(folder):
     # In the folder, so that it goes when the folder goes. A user's own folder may change and gets none.
-    files.write_atomically(marker, _state(path, f"to_wav={to_wav}"))
+    prepared.remember(marker, path, f"to_wav={to_wav}")
 
 
 def _combine(sources: Sequence[str], path: str, max_duration: float) -> None:
-  """Write the utterances of several manifests that are not too long to one, unless that was done before."""
-  marker = os.path.join(os.path.dirname(path), f".{os.path.basename(path).removesuffix('.csv')}{PREPARED_MARKER}")
-  options = " ".join([f"max_duration={max_duration}", *map(_digest, sources)])
-  if _is_current(marker, path, options):
+  """Write one manifest with those utterances of several that are not too long, unless that was done before."""
+  marker = os.path.join(os.path.dirname(path), f".{os.path.basename(path).removesuffix('.csv')}{prepared.MARKER}")
+  options = " ".join([f"max_duration={max_duration}", *map(prepared.digest, sources)])
+  if prepared.is_current(marker, path, options):
     return
   entries = [entry for source in sources for entry in manifest.read_manifest(source)]
   kept = [entry for entry in entries if manifest.size_to_duration(entry.size) <= max_duration]
   _write(path, kept, f"; {len(entries) - len(kept)} longer than {max_duration:g} s left out")
-  files.write_atomically(marker, _state(path, options))
-
-
-def _is_current(marker: str, path: str, options: str) -> bool:
-  """Tell, and say, whether a manifest is what was last written with these options."""
-  for unfinished in (marker, path):
-    _sweep(unfinished)
-  if not (os.path.exists(marker) and os.path.exists(path)):
-    return False
-  with open(marker, encoding="utf-8") as file:
-    current = file.read() == _state(path, options)
-  if current:
-    print(f"{os.path.basename(path)}: is there already")
-  return current
-
-
-def _state(path: str, options: str) -> str:
-  """Describe a manifest and how it was made."""
-  return f"{options} {_digest(path)}\n"
-
-
-def _digest(path: str) -> str:
-  """Compute the MD5 of a manifest."""
-  with open(path, "rb") as file:
-    return hashlib.md5(file.read(), usedforsecurity=False).hexdigest()
-
-
-def _sweep(path: str) -> None:
-  """Remove the temporary files that a killed process has left beside one that it was writing."""
-  folder, name = os.path.split(path)
-  for other in os.listdir(folder or "."):
-    if re.fullmatch(re.escape(f".{name}.") + r"\w{8}", other):
-      os.remove(os.path.join(folder, other))
+  prepared.remember(marker, path, options)
 
 
 def _write(path: str, entries: Sequence[manifest.Entry], more: str = "") -> None:
@@ -354,7 +319,7 @@ def _read_subset(folder: str, wav_folder: str | None, name: str) -> list[manifes
   found = list(_read_transcripts(folder))
   if wav_folder:
     utterances.make_clean(wav_folder)
-  return list(manifest_tools.in_parallel(_entry_maker(wav_folder), found, f"preparing {name}"))
+  return list(in_parallel(_entry_maker(wav_folder), found, f"preparing {name}"))
 
 
 def _read_transcripts(folder: str) -> Iterator[Utterance]:
@@ -385,7 +350,7 @@ def _read_chapter(path: str, present: set[str]) -> Iterator[Utterance]:
 
 
 def _entry_maker(wav_folder: str | None) -> Callable[[Utterance], manifest.Entry]:
-  """Return what makes an entry of an utterance, of its FLAC file or of a WAV file that it writes."""
+  """Return the function that makes the entry of an utterance: of its FLAC file, or of a WAV file that it writes."""
 
   def from_flac(utterance: Utterance) -> manifest.Entry:
     size = manifest.duration_to_size(audio.audio_duration(utterance.path))

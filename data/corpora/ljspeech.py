@@ -45,8 +45,9 @@ def prepare_ljspeech(
     if len(fields) != 3:
       raise UserError(f"{path}, line {number}: has {len(fields)} fields between bars instead of 3; fetch it anew")
     name, as_printed, as_read = fields
-    split = utterances.split_of(name)
+    split = utterances.split_of_key(name)
     if split in parts:
-      parts[split].append(Utterance(os.path.join(root, "wavs", f"{name}.wav"), as_read or as_printed))
+      audio = os.path.join(root, "wavs", f"{name}.wav")
+      parts[split].append(Utterance(audio, as_read or as_printed, f"{path}, line {number}"))
   folder = os.path.join(data_dir, "ljspeech")
   return utterances.prepare_splits(folder, parts, options)

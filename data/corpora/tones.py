@@ -128,7 +128,7 @@ def tones_of(letter: str) -> tuple[int, int]:
   return LOW_TONES[low], HIGH_TONES[high]
 
 
-def split_of(word: str) -> str:
+def split_of_word(word: str) -> str:
   """Tell which split a word belongs to, whatever the seed: a tenth of all words each to dev and test."""
   return {0: "dev", 1: "test"}.get(zlib.crc32(word.encode()) % 10, "train")
 
@@ -141,7 +141,7 @@ def _draw_word(rng: np.random.Generator, split: str) -> str:
       second = rng.integers(1, len(letters))
       letters[second] = letters[second - 1]
     word = "".join(LETTERS[letter] for letter in letters)
-    if split_of(word) == split:
+    if split_of_word(word) == split:
       return word
 
 

@@ -12,20 +12,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data import audio, manifest, manifest_tools
+from data import audio, manifest, vocabulary
 from data.corpora import archives, fetch
 from data.corpora.text import Normalizer
-from data.featurizer import TextFeaturizer
 from official_utils.misc.errors import UserError
+from official_utils.misc.parallel import in_parallel
 
 SPLITS = ("train", "dev", "test")
 SAMPLE_RATE = 16000
-VOCABULARY_FILE = manifest.VOCABULARY_FILE
-# Of a corpus that comes undivided, these shares of the recordings, or of the speakers, in percent.
+# How much of a corpus that comes undivided goes to dev and test, in percent of its recordings or speakers.
 DEV_PERCENT = 5
 TEST_PERCENT = 5
 PART_SUFFIX = ".part"
-# How many faulty files are named.
+# How many of the things that are left out for the same reason are named.
 SHOWN = 5
 # What a path in a manifest cannot hold. Bytes of a name that are not UTF-8 come as surrogates.
 UNNAMEABLE = re.compile("[\t\r\n\ud800-\udfff]")
@@ -37,10 +36,12 @@ class Utterance(NamedTuple):
   Attributes:
     path: the audio file.
     text: the transcript, as the corpus has it.
+    source: where the transcript stands, for messages: a file, and the line if there are several.
   """
 
   path: str
   text: str
+  source: str = ""
 
 
 class Options(NamedTuple):
@@ -52,7 +53,7 @@ class Options(NamedTuple):
     to_wav: whether the manifests name copies as 16 kHz WAV instead of the recordings themselves.
   """
 
-  vocabulary_file: str = VOCABULARY_FILE
+  vocabulary_file: str = vocabulary.DEFAULT_VOCABULARY
   digits: str = "drop"
   to_wav: bool = False
 
@@ -60,8 +61,12 @@ class Options(NamedTuple):
 DEFAULTS = Options()
 
 
-def split_of(key: str) -> str:
-  """Tell which split of an undivided corpus a recording, or all of a speaker's, belong to: always the same."""
+def split_of_key(key: str) -> str:
+  """Tell which split of an undivided corpus a recording or a speaker belongs to, always the same.
+
+  Args:
+    key: the name of the recording or of the speaker.
+  """
   percent = zlib.crc32(key.encode("utf-8", "surrogateescape")) % 100
   if percent < DEV_PERCENT:
     return "dev"
@@ -71,8 +76,8 @@ def split_of(key: str) -> str:
 def prepare_splits(folder: str, parts: dict[str, Sequence[Utterance]], options: Options) -> dict[str, str]:
   """Write the manifest of each split.
 
-  Transcripts are brought to the vocabulary. Those that cannot be, and recordings that cannot be read, are left out and
-  counted on stdout.
+  Transcripts are brought to the vocabulary. Those that cannot be, and recordings that cannot be read, are left out: they
+  are counted on stdout, and the first few of them named on stderr.
 
   Args:
     folder: where the manifests go, and the copies as WAV.
@@ -82,23 +87,43 @@ def prepare_splits(folder: str, parts: dict[str, Sequence[Utterance]], options: 
   Returns:
     The manifest of each split, `<folder>/<split>.tsv`. A split without any utterance gets none.
   """
-  normalizer = Normalizer(TextFeaturizer(options.vocabulary_file).characters, options.digits)
+  normalizer = Normalizer(vocabulary.read_transcript_characters(options.vocabulary_file), options.digits)
   manifests = {}
   for split, utterances in parts.items():
     path = os.path.join(folder, f"{split}.tsv")
     wav_folder = os.path.join(folder, "wav", split) if options.to_wav else None
-    kept = [Utterance(path, text) for path, raw in utterances if (text := normalizer(raw)) is not None]
-    entries = make_entries(kept, split, wav_folder)
+    entries = make_entries(_normalized(utterances, normalizer), split, wav_folder)
     if entries:
       manifest.write_manifest(path, entries)
       manifests[split] = path
     elif os.path.exists(path):
-      # An earlier run's, which would pass for this one's.
+      # It is of an earlier run, and would be taken for one of this run.
       os.remove(path)
+  for example in normalizer.examples():
+    print(f"left out: {example}", file=sys.stderr)
   print(normalizer.report())
   if not manifests:
     raise UserError(f"{folder}: no utterance is left for a {' or '.join(parts)} set; {normalizer.report()}")
   return manifests
+
+
+def _normalized(utterances: Sequence[Utterance], normalizer: Normalizer) -> list[Utterance]:
+  """Bring transcripts to the vocabulary, leaving out the utterances of those that cannot be."""
+  texts = [normalizer(utterance.text, utterance.source or utterance.path) for utterance in utterances]
+  return [utterance._replace(text=text) for utterance, text in zip(utterances, texts, strict=True) if text is not None]
+
+
+def report_left_out(faults: Sequence[object], what: str) -> None:
+  """Count on stdout what is left out, and name the first few on stderr.
+
+  Args:
+    faults: what is left out, each with the reason.
+    what: what they all are, in words that follow their number.
+  """
+  for fault in faults[:SHOWN]:
+    print(f"left out: {fault}", file=sys.stderr)
+  if faults:
+    print(f"left out: {len(faults)} {what}")
 
 
 def make_entries(utterances: Sequence[Utterance], task: str, wav_folder: str | None = None) -> list[manifest.Entry]:
@@ -125,18 +150,14 @@ def make_entries(utterances: Sequence[Utterance], task: str, wav_folder: str | N
       return UserError(f"{utterance.path}: the recording is empty")
     return manifest.Entry(os.path.abspath(path), size, utterance.text)
 
-  found = list(manifest_tools.in_parallel(entry, utterances, f"preparing {task}"))
+  found = list(in_parallel(entry, utterances, f"preparing {task}"))
   errors = [item for item in found if isinstance(item, UserError)]
-  for error in errors[:SHOWN]:
-    print(f"left out: {error}", file=sys.stderr)
-  if errors:
-    print(f"left out: {len(errors)} of {len(found)} recordings of {task} that cannot be read")
-  entries = [item for item in found if isinstance(item, manifest.Entry)]
-  return sorted(entries, key=lambda item: (item.size, item.path))
+  report_left_out(errors, f"of {len(found)} recordings of {task} that cannot be read")
+  return manifest.by_length(item for item in found if isinstance(item, manifest.Entry))
 
 
 def _name_copies(utterances: Sequence[Utterance], folder: str) -> dict[str, str]:
-  """Name the WAV copy of each recording after it; where two are called alike, the place tells them apart."""
+  """Name the WAV copy of each recording after it, and after its folder too where several have the same name."""
   make_clean(folder)
   stems = {utterance.path: os.path.splitext(os.path.basename(utterance.path))[0] for utterance in utterances}
   number = collections.Counter(stems.values())
@@ -151,8 +172,8 @@ def update_copy(path: str, source: str, read: Callable[[str], np.ndarray]) -> No
   """Write the WAV copy of a recording, unless that was done before.
 
   Args:
-    path: the copy. Its time stamp is that of the recording: so neither what the recording was before it changed passes
-      for its copy, nor a recording of that name from elsewhere.
+    path: the copy. It gets the time stamp of the recording, which shows later whether it is a copy of another recording
+      of that name, or of this one before it changed.
     source: the recording.
     read: gives its samples as `write_wav` takes them, or names what is missing.
   """
@@ -163,7 +184,7 @@ def update_copy(path: str, source: str, read: Callable[[str], np.ndarray]) -> No
 
 
 def make_clean(folder: str) -> None:
-  """Make a folder for WAV files, and remove what an interrupted run has left half-written there."""
+  """Make a folder for WAV files, and remove files that an interrupted run has left unfinished there."""
   os.makedirs(folder, exist_ok=True)
   for name in os.listdir(folder):
     if name.endswith(PART_SUFFIX):
@@ -179,7 +200,7 @@ def write_wav(path: str, samples: np.ndarray) -> None:
   """
   if samples.dtype != np.int16:
     samples = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-  # Should two rows name one recording, two threads may be here.
+  # Two rows may name the same recording, and two threads write its copy at once.
   part = f"{path}.{threading.get_ident()}{PART_SUFFIX}"
   with open(part, "wb") as raw, wave.open(raw, "wb") as file:
     file.setnchannels(1)
@@ -190,7 +211,7 @@ def write_wav(path: str, samples: np.ndarray) -> None:
 
 
 def find_folder(source: str, name: str) -> str:
-  """Find the folder of a corpus at or below what the user has.
+  """Find the folder of a corpus: the one given, or one below it.
 
   Args:
     source: the folder given.
@@ -204,7 +225,7 @@ def find_folder(source: str, name: str) -> str:
 
 
 def locate_source(source: str | None, data_dir: str, corpus: str) -> str:
-  """Give the folder of a corpus that the user has, as a folder or an archive, or that was fetched.
+  """Return the folder of a corpus: the user's own, what the user's archive holds, or what was fetched.
 
   Args:
     source: a folder; an archive, which is unpacked below data_dir; or None for what was fetched.
@@ -252,11 +273,11 @@ def fetch_archive(data_dir: str, corpus: str, url: str, checksum: str | None, ro
 
 
 def check_room(folder: str, room: int) -> None:
-  """Make the folder of a corpus and make sure that what it is to hold finds room, beside what has come already.
+  """Make the folder of a corpus, and make sure that the disk has room for what is still to come.
 
   Args:
     folder: the folder.
-    room: how many bytes it will take in the end.
+    room: how many bytes it will take in the end, with those that are there already.
   """
   os.makedirs(folder, exist_ok=True)
   there = sum(os.lstat(os.path.join(parent, name)).st_size for parent, _, names in os.walk(folder) for name in names)

@@ -19,7 +19,7 @@ NAMELESS = "anonymous"
 
 
 def download_voxforge(source: str | None = None) -> None:
-  """Make sure that there is something to prepare: the thousands of archives have no stable address.
+  """Refuse to go on without a source: the thousands of archives have no stable address to fetch them from.
 
   Args:
     source: the folder of the archives.
@@ -34,7 +34,7 @@ def download_voxforge(source: str | None = None) -> None:
 def prepare_voxforge(
   data_dir: str, source: str, splits: Sequence[str] = SPLITS, options: Options = DEFAULTS
 ) -> dict[str, str]:
-  """Write the manifests; about 5 % of the speakers each are in dev and test, always the same, and in no other set.
+  """Write the manifests; dev and test have about 5 % of the speakers each, always the same and in no other set.
 
   Args:
     data_dir: archives are unpacked to `<data_dir>/voxforge/source`; the manifests go to `<data_dir>/voxforge/`.
@@ -53,7 +53,7 @@ def prepare_voxforge(
   seen = set()
   for submission in sorted({*_submissions(source), *_submissions(unpacked)}):
     name = os.path.basename(submission)
-    split = utterances.split_of(speaker_of(name))
+    split = utterances.split_of_key(speaker_of(name))
     if split in parts and name not in seen:
       seen.add(name)
       parts[split] += _read_prompts(submission)
@@ -64,7 +64,7 @@ def prepare_voxforge(
 
 
 def speaker_of(submission: str) -> str:
-  """Tell who made a submission; those without a name are taken for people of their own."""
+  """Tell who made a submission; each one without a name counts as a speaker of its own."""
   match = SUBMISSION.fullmatch(submission)
   return submission if match is None or match.group(1) == NAMELESS else match.group(1)
 
@@ -99,15 +99,15 @@ def _read_prompts(submission: str) -> list[Utterance]:
   """List the recordings of a submission."""
   prompts = next(path for name in PROMPTS if os.path.exists(path := os.path.join(submission, name)))
   found = []
-  for line in utterances.read_text(prompts).splitlines():
+  for number, line in enumerate(utterances.read_text(prompts).splitlines(), start=1):
     # "Aaron-20080318-kdl/mfc/a0001 TEXT", or "a0001 Text".
     place, _, text = line.strip().partition(" ")
     if place:
-      found.append(Utterance(_find_audio(submission, place.split("/")[-1]), text))
+      found.append(Utterance(_find_audio(submission, place.split("/")[-1]), text, f"{prompts}, line {number}"))
   return found
 
 
 def _find_audio(submission: str, name: str) -> str:
-  """Name the recording of a prompt, as WAV or FLAC; a missing one is named when its length is asked for."""
+  """Name the recording of a prompt, as WAV or FLAC; a missing one is reported when its length is read."""
   paths = [os.path.join(submission, form, f"{name}.{form}") for form in AUDIO_FORMS]
   return next((path for path in paths if os.path.exists(path)), paths[0])

@@ -1,9 +1,7 @@
 """Runs a program with flags: its help, its errors in one line, its exit code."""
 
-import errno
 import inspect
 import logging as python_logging
-import os
 import re
 import sys
 import textwrap
@@ -12,7 +10,7 @@ from collections.abc import Callable
 from absl import app, flags, logging
 
 from official_utils.flags._conventions import own_flags
-from official_utils.misc.errors import UserError
+from official_utils.misc import commands
 
 _HELP_ARGUMENTS = ("help", "h", "?", "helpfull", "helpshort")
 _WIDTH = 100
@@ -23,10 +21,8 @@ _PLAIN_WORDS = (
   (r"\('Non-boolean argument.*", "neither true nor false"),
 )
 
-# Exit codes: the run failed, the command line was wrong, the user interrupted (128 + SIGINT).
-_FAILED = 1
+# The exit code of a wrong command line.
 _WRONG_USAGE = 2
-_INTERRUPTED = 130
 
 
 class _LineFormatter(python_logging.Formatter):
@@ -41,8 +37,8 @@ class _LineFormatter(python_logging.Formatter):
 def run(main: Callable[[list[str]], int | None], description: str, arguments: str = "") -> None:
   """Parse the command line, call `main` and end the process with the right exit code.
 
-  --help lists every flag of this repository that has been defined. A wrong command line exits with 2, a UserError that
-  `main` raises with 1, an interruption from the keyboard with 130, each after one line on stderr.
+  --help lists every flag of this repository that has been defined. A wrong command line ends with 2 and one line on
+  stderr; commands.run says how everything else ends.
 
   Args:
     main: called with a list of the program's name and its arguments; what it returns is the exit code, None being 0.
@@ -54,32 +50,7 @@ def run(main: Callable[[list[str]], int | None], description: str, arguments: st
     logging.get_absl_handler().setFormatter(_LineFormatter())
     return _parse_or_exit(argv, description, arguments)
 
-  def guarded_main(argv: list[str]) -> int | None:
-    try:
-      return main(argv)
-    except UserError as error:
-      return _complain(str(error), _FAILED)
-    except KeyboardInterrupt:
-      return _complain("interrupted from the keyboard", _INTERRUPTED)
-    except BrokenPipeError:
-      # Whoever read the output has gone, as `head` does; Python would complain when it flushes at the end.
-      _discard(sys.stdout.fileno())
-      return _FAILED
-    except OSError as error:
-      if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        raise
-      return _complain(f"{error.filename or 'the output'}: {error.strerror}; make room and start again", _FAILED)
-
-  if sys.stderr is None:
-    # It was closed: what is opened next must not come to stand in its place.
-    _discard(2)
-    sys.stderr = os.fdopen(2, "w", closefd=False)
-  app.run(guarded_main, flags_parser=parse)
-
-
-def _discard(descriptor: int) -> None:
-  """Let what is written to a descriptor go nowhere."""
-  os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+  sys.exit(commands.run(lambda: app.run(main, flags_parser=parse)))
 
 
 def help_text(program: str, description: str, flag_values: flags.FlagValues = flags.FLAGS, arguments: str = "") -> str:
@@ -112,19 +83,13 @@ def _parse_or_exit(argv: list[str], description: str, arguments: str) -> list[st
     rest = flags.FLAGS(argv)
   except (flags.Error, ValueError) as error:  # A ValueError is what --noclean=1 gives.
     hint = "; a name that begins with - is written ./-" if arguments and "Unknown" in str(error) else ""
-    sys.exit(_complain(_explain(error) + hint, _WRONG_USAGE))
+    sys.exit(commands.complain(_explain(error) + hint, _WRONG_USAGE))
   if arguments and len(rest) == 1:
-    sys.exit(_complain(f"there is nothing to do; give {arguments} (see --help)", _WRONG_USAGE))
+    sys.exit(commands.complain(f"there is nothing to do; give {arguments} (see --help)", _WRONG_USAGE))
   if len(rest) > 1 and not arguments:
     message = f"unexpected argument {rest[1]!r}; a flag and its value are written --flag=value (see --help)"
-    sys.exit(_complain(message, _WRONG_USAGE))
+    sys.exit(commands.complain(message, _WRONG_USAGE))
   return rest
-
-
-def _complain(message: str, exit_code: int) -> int:
-  """Write one line to stderr and hand the exit code on."""
-  sys.stderr.write(f"error: {message}\n")
-  return exit_code
 
 
 def _explain(error: Exception) -> str:

@@ -66,4 +66,4 @@ def check_writable(folder: str, flag: str) -> None:
     with tempfile.TemporaryFile(dir=folder):
       pass
   except OSError as error:
-    raise UserError(f"cannot write into {folder}: {error.strerror}; choose another {flag}.") from error
+    raise UserError(f"cannot write into {folder}: {error.strerror}; choose another {flag}") from error

@@ -1,11 +1,14 @@
 """Maps a function over items in threads, in order and within bounded memory."""
 
 import collections
+import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from official_utils.misc.progress_bar import progress_bar
 
 
 def available_cpus() -> int:
@@ -38,3 +41,22 @@ def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], num_thread
       yield result
   finally:
     pool.shutdown(wait=True, cancel_futures=True)
+
+
+def in_parallel(function: Callable[[Any], Any], items: Sequence[Any], task: str) -> Iterator[Any]:
+  """Yield `function(item)` for each item, in the order of the items, using all processors.
+
+  Args:
+    function: called in threads; what it raises is raised here, in place of its result.
+    items: files, or what stands for them; a progress bar on stderr counts them.
+    task: what is being done, the name of the bar.
+
+  Yields:
+    The results.
+  """
+  num_threads = available_cpus()
+  results = ordered_map(function, items, num_threads, 8 * num_threads)
+  with contextlib.closing(results), progress_bar(task, len(items), unit=" files") as bar:
+    for result in results:
+      bar.update()
+      yield result

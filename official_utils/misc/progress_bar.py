@@ -1,4 +1,4 @@
-"""Shows how far a task is: on a terminal in place, in a log by a line now and then."""
+"""Shows the progress of a task: in place on a terminal, as a line now and then in a log."""
 
 import shutil
 import sys
