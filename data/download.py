@@ -72,6 +72,12 @@ CORPORA = {
 def define_download_flags() -> None:
   """Define the flags of this program."""
   define = flags_core.definer(flags.FLAGS)
+  _define_choice_flags(define)
+  _define_preparation_flags(define)
+
+
+def _define_choice_flags(define: Callable) -> None:
+  """Define what is fetched, from where and to where."""
   define(flags.DEFINE_string, "data_dir", "/tmp/librispeech_data", "The folder for audio and manifests.")
   define(
     flags.DEFINE_enum,
@@ -100,6 +106,16 @@ def define_download_flags() -> None:
     folder that holds 12/train-clean-100.tar.gz. Not given: each of the named ones until one works.""",
   )
   define(
+    flags.DEFINE_string,
+    "source",
+    None,
+    "Where you have the corpus already: a folder or an archive; a wheel for 'mrt'; a table too for 'folder'.",
+  )
+
+
+def _define_preparation_flags(define: Callable) -> None:
+  """Define what the manifests hold."""
+  define(
     flags.DEFINE_float,
     "max_duration",
     27.0,
@@ -111,12 +127,6 @@ def define_download_flags() -> None:
     "to_wav",
     False,
     "Whether to write a WAV copy of each recording for the manifests to name. FLAC is read directly: nothing needs it.",
-  )
-  define(
-    flags.DEFINE_string,
-    "source",
-    None,
-    "Where you have the corpus already: a folder or an archive; a wheel for 'mrt'; a table too for 'folder'.",
   )
   define(
     flags.DEFINE_enum,

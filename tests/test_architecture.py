@@ -44,8 +44,10 @@ RULES = [
   architecture.changes_of_the_import_path,
   architecture.commands_that_begin_late,
   architecture.messages_with_a_final_period,
+  architecture.flags_below_the_commands,
   architecture.state_of_modules,
   architecture.modules_too_long,
+  architecture.functions_too_long,
   architecture.public_functions_half_described,
   architecture.words_that_do_not_belong,
 ]
@@ -108,6 +110,9 @@ LAZY = "from official_utils.lazy import tf\n"
   ("rule", "files", "places"),
   [
     (architecture.imports_that_do_not_point_down, {"layers/a.py": "\nimport decoder"}, ["layers/a.py:2"]),
+    (architecture.imports_that_do_not_point_down, {"inference.py": "import exports"}, ["inference.py:1"]),
+    (architecture.imports_that_do_not_point_down, {"settings.py": "import data.audio"}, ["settings.py:1"]),
+    (architecture.imports_that_do_not_point_down, {"training/a.py": "import exports"}, ["training/a.py:1"]),
     (architecture.imports_that_do_not_point_down, {"data/a.py": "def f():\n  from training import x"}, ["data/a.py:2"]),
     (architecture.imports_that_do_not_point_down, {"serve.py": "import transcribe\nimport decoder"}, ["serve.py:2"]),
     (architecture.imports_that_do_not_point_down, {"training/a.py": "import deep_speech"}, ["training/a.py:1"]),
@@ -187,7 +192,32 @@ LAZY = "from official_utils.lazy import tf\n"
     (architecture.state_of_modules, {"data/a.py": "def f():\n  global x\n  x = 1"}, ["data/a.py:2"]),
     (architecture.state_of_modules, {"data/a.py": "from absl import flags\nx = flags.FLAGS.seed"}, ["data/a.py:2"]),
     (architecture.state_of_modules, {"data/a.py": f"from absl import flags\nx = flags.FLAGS\n{MAIN}"}, []),
-    (architecture.modules_too_long, {"data/a.py": "x = 1\n" * 451, "data/b.py": "x = 1\n" * 450}, ["data/a.py:451"]),
+    (architecture.modules_too_long, {"data/a.py": "x = 1\n" * 401, "data/b.py": "x = 1\n" * 400}, ["data/a.py:401"]),
+    (
+      architecture.functions_too_long,
+      {"data/a.py": "def f():\n" + "  x = 1\n" * 60 + "def g():\n" + "  x = 1\n" * 59},
+      ["data/a.py:1"],
+    ),
+    (
+      architecture.flags_below_the_commands,
+      {"training/a.py": "import os\nfrom absl import flags", "data/a.py": "def f():\n  import speech_flags"},
+      ["data/a.py:2", "training/a.py:2"],
+    ),
+    (
+      architecture.flags_below_the_commands,
+      {"serve.py": f"from absl import flags\n{MAIN}", "speech_flags.py": "from absl import flags"},
+      [],
+    ),
+    (
+      architecture.uses_of_tensorflow_where_there_is_none,
+      {"data/features.py": "def f():\n  import layers.a", "layers/a.py": LAZY, "scoring.py": "import data.features"},
+      [],
+    ),
+    (
+      architecture.uses_of_tensorflow_where_there_is_none,
+      {"data/features.py": "import layers.a", "layers/a.py": LAZY},
+      ["data/features.py:1"],
+    ),
     (architecture.public_functions_half_described, {"data/a.py": 'def f(a):\n  """Do."""'}, ["data/a.py:1"]),
     (
       architecture.public_functions_half_described,

@@ -8,6 +8,76 @@ from official_utils.logs.hooks_helper import HOOKS
 _NOT_KEY = ("stop_threshold", "num_gpus")
 
 
+# In the order of the arguments of define_base.
+_FLAGS = (
+  (flags.DEFINE_string, "data_dir", "dd", "/tmp", "The folder of the input data."),
+  (
+    flags.DEFINE_string,
+    "model_dir",
+    "md",
+    "/tmp",
+    "The folder of the checkpoints and of everything else that a run leaves behind.",
+  ),
+  (
+    flags.DEFINE_boolean,
+    "clean",
+    None,
+    False,
+    "Whether to remove model_dir first, provided that an earlier run made it.",
+  ),
+  (
+    flags.DEFINE_integer,
+    "train_epochs",
+    "te",
+    1,
+    "The number of epochs in total, those of earlier runs in the same model_dir counted in.",
+  ),
+  (
+    flags.DEFINE_integer,
+    "epochs_between_evals",
+    "ebe",
+    1,
+    "The number of epochs from one evaluation to the next.",
+  ),
+  (
+    flags.DEFINE_float,
+    "stop_threshold",
+    "st",
+    None,
+    "Stop before train_epochs once the metric of the evaluation is at or below this value.",
+  ),
+  (
+    flags.DEFINE_integer,
+    "batch_size",
+    "bs",
+    32,
+    "The number of examples of one step, on all devices together: of 32 examples, each of 4 GPUs takes 8.",
+  ),
+  (
+    flags.DEFINE_integer,
+    "num_gpus",
+    "ng",
+    None,
+    "The number of GPUs to use; 0 for the CPU, -1 for all GPUs. Not given: one if there is a GPU, else none.",
+  ),
+  (
+    flags.DEFINE_list,
+    "hooks",
+    "hk",
+    "LoggingTensorHook",
+    f"""The names of training hooks, in upper or lower case: {", ".join(HOOKS)}. Example:
+    --hooks=ProfilerHook,ExamplesPerSecondHook""",
+  ),
+  (
+    flags.DEFINE_string,
+    "export_dir",
+    "ed",
+    None,
+    "The folder for the exported models. Not given: the folder export within model_dir.",
+  ),
+)
+
+
 def define_base(
   data_dir: bool = True,
   model_dir: bool = True,
@@ -39,83 +109,19 @@ def define_base(
   Returns:
     The names of the key flags.
   """
-  definitions = (
-    (data_dir, flags.DEFINE_string, "data_dir", "dd", "/tmp", "The folder of the input data."),
-    (
-      model_dir,
-      flags.DEFINE_string,
-      "model_dir",
-      "md",
-      "/tmp",
-      "The folder of the checkpoints and of everything else that a run leaves behind.",
-    ),
-    (
-      clean,
-      flags.DEFINE_boolean,
-      "clean",
-      None,
-      False,
-      "Whether to remove model_dir first, provided that an earlier run made it.",
-    ),
-    (
-      train_epochs,
-      flags.DEFINE_integer,
-      "train_epochs",
-      "te",
-      1,
-      "The number of epochs in total, those of earlier runs in the same model_dir counted in.",
-    ),
-    (
-      epochs_between_evals,
-      flags.DEFINE_integer,
-      "epochs_between_evals",
-      "ebe",
-      1,
-      "The number of epochs from one evaluation to the next.",
-    ),
-    (
-      stop_threshold,
-      flags.DEFINE_float,
-      "stop_threshold",
-      "st",
-      None,
-      "Stop before train_epochs once the metric of the evaluation is at or below this value.",
-    ),
-    (
-      batch_size,
-      flags.DEFINE_integer,
-      "batch_size",
-      "bs",
-      32,
-      "The number of examples of one step, on all devices together: of 32 examples, each of 4 GPUs takes 8.",
-    ),
-    (
-      num_gpu,
-      flags.DEFINE_integer,
-      "num_gpus",
-      "ng",
-      None,
-      "The number of GPUs to use; 0 for the CPU, -1 for all GPUs. Not given: one if there is a GPU, else none.",
-    ),
-    (
-      hooks,
-      flags.DEFINE_list,
-      "hooks",
-      "hk",
-      "LoggingTensorHook",
-      f"""The names of training hooks, in upper or lower case: {", ".join(HOOKS)}. Example:
-      --hooks=ProfilerHook,ExamplesPerSecondHook""",
-    ),
-    (
-      export_dir,
-      flags.DEFINE_string,
-      "export_dir",
-      "ed",
-      None,
-      "The folder for the exported models. Not given: the folder export within model_dir.",
-    ),
+  asked = (
+    data_dir,
+    model_dir,
+    clean,
+    train_epochs,
+    epochs_between_evals,
+    stop_threshold,
+    batch_size,
+    num_gpu,
+    hooks,
+    export_dir,
   )
-  asked_for = [definition for asked, *definition in definitions if asked]
+  asked_for = [definition for definition, is_asked in zip(_FLAGS, asked, strict=True) if is_asked]
   define = definer(flag_values)
   for kind, name, short_name, default, text in asked_for:
     define(kind, name, default, text, short_name=short_name)

@@ -14,6 +14,35 @@ DYNAMIC = "dynamic"
 ALL_REDUCE_ALGORITHMS = ("nccl", "hierarchical_copy", "reduce_to_one")
 
 
+# Whole numbers, in the order of the arguments of define_performance.
+_NUMBERS = (
+  (
+    "num_parallel_calls",
+    "npc",
+    None,
+    "The number of threads that prepare the input. Not given: as many as there are CPU cores.",
+  ),
+  (
+    "inter_op_parallelism_threads",
+    "inter",
+    0,
+    "The number of operations that TensorFlow runs side by side on the CPU; 0 leaves it to TensorFlow.",
+  ),
+  (
+    "intra_op_parallelism_threads",
+    "intra",
+    0,
+    "The number of threads that TensorFlow uses within an operation on the CPU; 0 leaves it to TensorFlow.",
+  ),
+  (
+    "max_train_steps",
+    "mts",
+    None,
+    "Stop after this many steps of training, whatever the number of epochs. Not given: no such bound.",
+  ),
+)
+
+
 def get_tf_dtype(flags_obj: flags.FlagValues) -> "tf.DType":
   """Return the TensorFlow type that --dtype names."""
   return getattr(tf, DTYPES[flags_obj.dtype][0])
@@ -63,39 +92,10 @@ def define_performance(
   Returns:
     The names of the key flags: none of these is one.
   """
-  definitions = (
-    (
-      num_parallel_calls,
-      "num_parallel_calls",
-      "npc",
-      None,
-      "The number of threads that prepare the input. Not given: as many as there are CPU cores.",
-    ),
-    (
-      inter_op,
-      "inter_op_parallelism_threads",
-      "inter",
-      0,
-      "The number of operations that TensorFlow runs side by side on the CPU; 0 leaves it to TensorFlow.",
-    ),
-    (
-      intra_op,
-      "intra_op_parallelism_threads",
-      "intra",
-      0,
-      "The number of threads that TensorFlow uses within an operation on the CPU; 0 leaves it to TensorFlow.",
-    ),
-    (
-      max_train_steps,
-      "max_train_steps",
-      "mts",
-      None,
-      "Stop after this many steps of training, whatever the number of epochs. Not given: no such bound.",
-    ),
-  )
   define = definer(flag_values)
-  for asked, name, short_name, default, text in definitions:
-    if asked:
+  asked = (num_parallel_calls, inter_op, intra_op, max_train_steps)
+  for is_asked, (name, short_name, default, text) in zip(asked, _NUMBERS, strict=True):
+    if is_asked:
       define(flags.DEFINE_integer, name, default, text, short_name=short_name)
   if dtype:
     define(
