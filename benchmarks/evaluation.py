@@ -13,6 +13,7 @@ import numpy as np
 from absl import flags
 
 import decoder
+import scoring
 from benchmarks import original_evaluation, timing
 from official_utils.flags import core as flags_core
 from official_utils.lazy import tf
@@ -77,21 +78,22 @@ def make_path(reference: str, num_steps: int, generator: np.random.Generator) ->
   return path
 
 
-def build_ours(corpus: Corpus, batch_size: int) -> Callable[[], decoder.Score]:
+def build_ours(corpus: Corpus, batch_size: int) -> Callable[[], scoring.Score]:
   """Build what prediction has in its graph; return what evaluates the corpus once."""
   with tf.Graph().as_default():
     log_probs = tf.compat.v1.placeholder(tf.float32, [None, None, len(LABELS)])
-    fetches = evaluation.greedy_predictions(log_probs)
+    lengths = tf.fill(tf.shape(log_probs)[:1], tf.shape(log_probs)[1])
+    named = evaluation.predictions(log_probs, lengths, {})
+    fetches = [named[name] for name in (decoder.CLASSES, "length", "is_finite")]
     session = tf.compat.v1.Session()
-  greedy_decoder = decoder.GreedyDecoder(LABELS)
+  greedy_decoder = decoder.GreedyDecoder(LABELS, wants=decoder.CLASSES)
 
   def evaluate():
     texts = []
     for start in range(0, len(corpus.references), batch_size):
-      batch = session.run(fetches, {log_probs: corpus.log_probs[start : start + batch_size]})
-      classes = batch["classes"]
-      texts += greedy_decoder.decode_classes(classes, np.full(len(classes), classes.shape[1]))
-    return decoder.score(corpus.references, texts)
+      classes, lengths, _ = session.run(fetches, {log_probs: corpus.log_probs[start : start + batch_size]})
+      texts += [hypothesis.text for hypothesis in greedy_decoder.decode(classes, lengths)]
+    return scoring.score(corpus.references, texts)
 
   return evaluate
 

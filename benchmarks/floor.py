@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-import deep_speech_model
+from benchmarks import original_form
 from layers import convolution
 from official_utils.lazy import tf
 
@@ -30,7 +30,8 @@ def count_operations(
   """
   frames, bins, channels = list(lengths), num_bins, 1
   counts = {}
-  for number, spec in enumerate(deep_speech_model.CONV_LAYOUTS[settings["conv_layout"]]):
+  for number, sizes in enumerate(original_form.CONVOLUTIONS[settings["conv_layout"]]):
+    spec = convolution.ConvSpec(*sizes)
     frames = [convolution.output_size(length, spec) for length in frames]
     bins = convolution.output_size(bins, spec, axis=1)
     taps = spec.kernel_size[0] * spec.kernel_size[1] * channels

@@ -17,13 +17,15 @@ from collections.abc import Callable
 import numpy as np
 from absl import flags
 
-import deep_speech_model
+import networks
 from benchmarks import child, original_input, timing
+from data import batches as batching
 from data import dataset as speech_dataset
-from data import manifest
+from data import loading, manifest
+from data.vocabulary import DEFAULT_VOCABULARY
 from official_utils.flags import core as flags_core
 from official_utils.lazy import tf
-from speech_flags import VOCABULARY_FILE
+from settings import ModelSettings
 
 RATE = 16000
 # Letters spoken a second.
@@ -76,11 +78,9 @@ def make_corpus(folder: str, extension: str, num_files: int, num_rows: int | Non
 
 def open_dataset(path: str, cache_dir: str | None = None) -> speech_dataset.DeepSpeechDataset:
   """Read and check a manifest as training does."""
-  audio_config = speech_dataset.AudioConfig()
-  config = speech_dataset.DatasetConfig(audio_config, path, VOCABULARY_FILE, feature_cache_dir=cache_dir)
-  return speech_dataset.DeepSpeechDataset(
-    config, lambda frames: deep_speech_model.compute_output_length(frames, "official")
-  )
+  settings = ModelSettings()
+  config = speech_dataset.DatasetConfig(settings.features, path, DEFAULT_VOCABULARY, feature_cache_dir=cache_dir)
+  return speech_dataset.DeepSpeechDataset(config, networks.output_length(settings.network))
 
 
 def build_pass(form: str, options: flags.FlagValues) -> Callable[[], None]:
@@ -88,7 +88,8 @@ def build_pass(form: str, options: flags.FlagValues) -> Callable[[], None]:
   dataset = open_dataset(options.manifest, options.cache_dir)
   with tf.Graph().as_default():
     if form == timing.OURS:
-      batches = speech_dataset.input_fn(options.batch_size, dataset, [range(len(dataset.entries))] * options.passes)
+      orders = [range(len(dataset.entries))] * options.passes
+      batches = speech_dataset.batched_input_fn(dataset, batching.cut_all(orders, options.batch_size))
     else:
       batches = original_input.input_fn(options.batch_size, dataset).repeat(options.passes)
     iterator = tf.compat.v1.data.make_initializable_iterator(batches)
@@ -147,7 +148,7 @@ def time_start(options: flags.FlagValues, folder: str) -> None:
   dataset = open_dataset(path)
   checked = time.perf_counter()
   batches = speech_dataset.Batching(dataset.seconds, options.batch_size).of_epochs([1, 2])
-  next(speech_dataset.load_batches(dataset, batches))
+  next(loading.load_batches(dataset, batches))
   done = time.perf_counter()
   memory = peak_memory() - memory
   setting = f"a manifest of {options.rows} rows: read, sorted and checked, first batch of {options.batch_size}"

@@ -10,6 +10,7 @@ import sys
 if __name__ == "__main__":
   sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+import dataclasses
 import json
 import multiprocessing
 import resource
@@ -105,7 +106,7 @@ def build_ours(options: flags.FlagValues, batch: Batch) -> Step:
 
 def build_original_form(options: flags.FlagValues, batch: Batch) -> Step:
   """Build the step of the original's form."""
-  settings = speech_flags.network_settings(options)
+  settings = _network_settings(options)
   if settings["rnn_type"] not in original_form.STEPS or settings["conv_layout"] != "official":
     raise UserError(
       f"--peer=original_form has no --rnn_type={settings['rnn_type']} with --conv_layout={settings['conv_layout']}; "
@@ -123,7 +124,7 @@ def build_original_form(options: flags.FlagValues, batch: Batch) -> Step:
 
 def start_torch(options: flags.FlagValues, batch: Batch) -> Callable[[], object]:
   """Start PyTorch in a process of its own; return what makes it train a step."""
-  settings = speech_flags.network_settings(options) | {
+  settings = _network_settings(options) | {
     "num_bins": NUM_BINS,
     "num_classes": len(LABELS),
     "learning_rate": options.learning_rate,
@@ -156,6 +157,11 @@ def _build(add_train_op: Callable, batch: Batch, config) -> Step:
   return Step(session, train_op, feeds | {labels: batch.labels})
 
 
+def _network_settings(options) -> dict:
+  """Give the network's settings by name."""
+  return dataclasses.asdict(speech_flags.model_settings(options).network)
+
+
 def _devices(options) -> list[str]:
   """Take one device."""
   return distribution_utils.list_devices(options.num_gpus)[:1]
@@ -182,7 +188,7 @@ def define_step_flags() -> None:
 def describe(options: flags.FlagValues) -> str:
   """Say in words what is measured."""
   lengths = "lengths from half of that on" if options.ragged else "all of one length"
-  given = [name for name in speech_flags.network_settings(options) if options[name].present and name not in SHAPES["A"]]
+  given = [name for name in _network_settings(options) if options[name].present and name not in SHAPES["A"]]
   sizes = f"{options.rnn_type} {options.rnn_hidden_layers} x {options.rnn_hidden_size}, batch {options.batch_size}"
   if options.dtype != "fp32":
     sizes += f", ours in {options.dtype}"
@@ -244,7 +250,7 @@ def main(_: list[str]) -> None:
   seconds = timing.measure(forms | {"product": product}, options.runs)
   rate = product_operations / statistics.median(seconds.pop("product"))
   lengths = batch.features["input_length"][:, 0]
-  operations = floor.count_operations(speech_flags.network_settings(options), NUM_BINS, len(LABELS), lengths.tolist())
+  operations = floor.count_operations(_network_settings(options), NUM_BINS, len(LABELS), lengths.tolist())
   details = floor.report(operations, rate, statistics.median(seconds[timing.OURS]))
   timing.report("train_step", describe(options), seconds, **details)
 

@@ -20,15 +20,18 @@ from collections.abc import Callable
 import numpy as np
 from absl import flags
 
-import deep_speech_model
+import exports
 import inference
+import networks
 import speech_flags
 import transcribe
 from benchmarks import child, input_pipeline, original_evaluation, original_form, original_input, timing
 from data import dataset as speech_dataset
-from data import download, featurizer, manifest
+from data import download, manifest, vocabulary
+from data.features import make_features
 from official_utils.flags import core as flags_core
 from official_utils.lazy import tf
+from settings import ModelSettings
 
 # The flags of deep_speech.py that make each network.
 NETWORKS = {"default": "", "demo": download.CORPORA["mrt"].training_flags}
@@ -50,7 +53,7 @@ def define_benchmark_flags() -> None:
   timing.define_timing_flags(["original_form", "torch"])
 
 
-def read_settings(network: str) -> dict:
+def read_settings(network: str) -> ModelSettings:
   """Return the settings that a network's flags stand for."""
   values = flags.FlagValues()
   speech_flags.define_deep_speech_flags(values)
@@ -58,16 +61,16 @@ def read_settings(network: str) -> dict:
   return speech_flags.model_settings(values)
 
 
-def write_model(settings: dict, folder: str) -> None:
+def write_model(settings: ModelSettings, folder: str) -> None:
   """Write a checkpoint with the weights that training begins with, and its export."""
-  labels = featurizer.TextFeaturizer(speech_flags.VOCABULARY_FILE).speech_labels
+  labels = vocabulary.read_vocabulary(vocabulary.DEFAULT_VOCABULARY)
   checkpoint = os.path.join(folder, CHECKPOINT)
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     tf.compat.v1.set_random_seed(1)
     inference.build_graph(settings, labels)
     session.run(tf.compat.v1.global_variables_initializer())
     tf.compat.v1.train.Saver().save(session, checkpoint)
-  inference.export_model(checkpoint, settings, labels, os.path.join(folder, EXPORT))
+  exports.export_model(checkpoint, settings, labels, os.path.join(folder, EXPORT))
 
 
 def build_ours(folder: str, seconds_at_once: float) -> Callable[[], list[str]]:
@@ -79,12 +82,12 @@ def build_ours(folder: str, seconds_at_once: float) -> Callable[[], list[str]]:
 
 def build_original_form(folder: str, batch_size: int) -> Callable[[], list[str]]:
   """Load the checkpoint into the original's form; return what transcribes the files in order of length."""
-  settings, labels = inference.read_settings(os.path.join(folder, EXPORT, "assets"))
+  settings, labels = inference.read_description(os.path.join(folder, EXPORT, "assets"))
   with tf.Graph().as_default():
     batches = original_input.input_fn(batch_size, open_dataset(folder, settings))
     iterator = tf.compat.v1.data.make_initializable_iterator(batches)
     features, _ = iterator.get_next()
-    logits = original_form.network(features["features"], settings, len(labels), training=False)
+    logits = original_form.network(features["features"], settings.values(), len(labels), training=False)
     probabilities = tf.nn.softmax(logits)
     session = tf.compat.v1.Session()
     tf.compat.v1.train.Saver().restore(session, os.path.join(folder, CHECKPOINT))
@@ -102,14 +105,13 @@ def build_original_form(folder: str, batch_size: int) -> Callable[[], list[str]]
   return transcribe_all
 
 
-def open_dataset(folder: str, settings: dict) -> speech_dataset.DeepSpeechDataset:
+def open_dataset(folder: str, settings: ModelSettings) -> speech_dataset.DeepSpeechDataset:
   """Read and check the manifest as evaluation does."""
-  audio_config = speech_dataset.AudioConfig(*(settings[name] for name in ("sample_rate", "window_ms", "stride_ms")))
   path = os.path.join(folder, MANIFEST)
-  config = speech_dataset.DatasetConfig(audio_config, path, speech_flags.VOCABULARY_FILE, leave_out_infeasible=False)
-  return speech_dataset.DeepSpeechDataset(
-    config, lambda frames: deep_speech_model.compute_output_length(frames, settings["conv_layout"])
+  config = speech_dataset.DatasetConfig(
+    settings.features, path, vocabulary.DEFAULT_VOCABULARY, leave_out_infeasible=False
   )
+  return speech_dataset.DeepSpeechDataset(config, networks.output_length(settings.network))
 
 
 BUILDERS = {
@@ -131,16 +133,15 @@ def start(form: str, folder: str, options: flags.FlagValues) -> Callable[[], obj
 
 def torch_settings(folder: str, options: flags.FlagValues) -> str:
   """Write down for PyTorch what is in the folder."""
-  settings, labels = inference.read_settings(os.path.join(folder, EXPORT, "assets"))
-  window_size, _ = featurizer.window_and_hop(settings["sample_rate"], settings["window_ms"], settings["stride_ms"])
-  settings |= {
-    "num_bins": featurizer.count_bins(settings["sample_rate"], window_size),
+  settings, labels = inference.read_description(os.path.join(folder, EXPORT, "assets"))
+  written = settings.values() | {
+    "num_bins": make_features(settings.features).num_bins,
     "num_classes": len(labels),
     "labels": labels,
     "seconds_at_once": options.seconds_at_once,
     "paths": [entry.path for entry in manifest.read_manifest(os.path.join(folder, MANIFEST))],
   }
-  return json.dumps(settings)
+  return json.dumps(written)
 
 
 def serve(options: flags.FlagValues) -> None:
@@ -164,7 +165,8 @@ def compare(options: flags.FlagValues, folder: str) -> None:
   seconds = timing.measure(chosen, options.runs)
   audio = sum(manifest.size_to_duration(entry.size) for entry in entries)
   factors = [f"{name} {audio / statistics.median(values):.1f}" for name, values in seconds.items()]
-  setting = f"{options.network}: {settings['rnn_type']} {settings['rnn_hidden_layers']} x {settings['rnn_hidden_size']}"
+  chosen = settings.values()
+  setting = f"{options.network}: {chosen['rnn_type']} {chosen['rnn_hidden_layers']} x {chosen['rnn_hidden_size']}"
   setting += f", {options.clips} clips, {audio:.0f} s of audio"
   timing.report("transcribe", setting, seconds, note=f"times real time: {', '.join(factors)}")
 

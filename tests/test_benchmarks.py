@@ -1,5 +1,6 @@
 """Runs each benchmark on small shapes, from another folder, as a user would, and holds the peers against the original."""
 
+import dataclasses
 import glob
 import json
 import os
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 import small_network
 
-import decoder
 import deep_speech
-import deep_speech_model
+import networks
+import scoring
 from benchmarks import (
   child,
   evaluation,
@@ -31,6 +32,7 @@ from benchmarks import (
 from data import manifest
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
+from settings import make_settings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDER = os.path.join(ROOT, "benchmarks")
@@ -142,14 +144,12 @@ class Forms:
       self.labels = tf.compat.v1.placeholder(tf.int32, [None, None])
       flat = [tf.squeeze(length, 1) for length in self.lengths]
       num_frames = tf.shape(self.features)[1]
-      logits = original_form.network(self.features, settings, config["num_classes"], training=True)
+      values = dataclasses.asdict(settings)
+      logits = original_form.network(self.features, values, config["num_classes"], training=True)
       losses = original_form.ctc_losses(logits, num_frames, flat[0], self.labels, flat[1])
       with tf.compat.v1.variable_scope("", reuse=True):
-        logits, _ = deep_speech_model.make_network(settings, config["num_classes"])(
-          self.features, flat[0], training=True
-        )
-      steps = deep_speech.compute_length_after_conv(num_frames, tf.shape(logits)[0], self.lengths[0])
-      logits = tf.transpose(logits, [1, 0, 2])
+        logits, _ = networks.make_network(settings, config["num_classes"])(self.features, flat[0], training=True)
+      steps = deep_speech.compute_length_after_conv(num_frames, tf.shape(logits)[1], self.lengths[0])
       our_losses = deep_speech.ctc_loss(self.lengths[1], steps, self.labels, logits)
       variables = {variable.op.name: variable for variable in tf.compat.v1.global_variables()}
       chosen = [variables[name] for name in self.trainable]
@@ -206,7 +206,7 @@ def test_both_evaluations_agree_on_a_corpus_with_plausible_errors():
   corpus = evaluation.make_corpus(20, 4)
   np.testing.assert_allclose(np.exp(corpus.log_probs).sum(2), 1, rtol=1e-5)
   score = evaluation.build_ours(corpus, 8)()
-  assert isinstance(score, decoder.Score)
+  assert isinstance(score, scoring.Score)
   expected = original_evaluation.evaluate(corpus.log_probs, corpus.references, evaluation.LABELS)
   assert (score.mean_wer, score.mean_cer) == pytest.approx(expected)
   assert 0.02 < score.cer < 0.15
@@ -217,7 +217,7 @@ def test_both_ways_of_transcribing_give_the_same_texts(conv_layout, tmp_path):
   """On clips alone: in a batch the original's form lets padding into the results."""
   small = {"rnn_hidden_size": 8, "rnn_hidden_layers": 2, "conv_layout": conv_layout}
   entries = manifest.read_manifest(input_pipeline.make_corpus(str(tmp_path), ".wav", 3))
-  transcribe.write_model(transcribe.read_settings("demo") | small, str(tmp_path))
+  transcribe.write_model(make_settings(transcribe.read_settings("demo").values() | small), str(tmp_path))
   texts = transcribe.build_ours(str(tmp_path), 160)()
   assert transcribe.build_original_form(str(tmp_path), 1)() == texts
   assert len(entries) == len(texts)
@@ -369,7 +369,7 @@ def test_both_inputs_make_the_same_batches():
   fetched = []
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     for batches in (
-      input_pipeline.speech_dataset.input_fn(3, dataset, [range(7)]),
+      input_pipeline.speech_dataset.input_fn(3, dataset),
       original_input.input_fn(3, dataset),
     ):
       following = tf.compat.v1.data.make_one_shot_iterator(batches).get_next()

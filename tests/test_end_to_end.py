@@ -16,7 +16,7 @@ import pytest
 import runs
 import soundfile
 
-import decoder
+import scoring
 from data import manifest
 from official_utils.lazy import tf
 
@@ -74,7 +74,7 @@ def transcribes_what_was_not_heard(learning_flags, folder) -> None:
   done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   heard = [line.split("\t")[1] for line in done.stdout.splitlines()]
-  assert decoder.score([entry.transcript for entry in entries], heard).wer <= 0.1
+  assert scoring.score([entry.transcript for entry in entries], heard).wer <= 0.1
 
 
 def test_learns_nothing_from_shuffled_transcripts(learning_flags, tmp_path):
