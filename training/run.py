@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from data import vocabulary
 from data.batches import Batching, EpochBatches
 from data.dataset import DeepSpeechDataset
 from decoder import Decoder
@@ -94,6 +95,9 @@ class Run:
     options = self._options
     if options.keep_exports and not files.is_within(options.export_dir, options.model_dir):
       files.check_writable(options.export_dir, "--export_dir")
+    if options.clean or not checkpoints.newest_checkpoint(options.model_dir):
+      # What was trained with such a vocabulary may go on.
+      vocabulary.check_blank(self.labels, self._sets["train"].config.vocab_file_path)
     # Not before all else was found good: what is removed is gone.
     if options.clean:
       if os.path.exists(os.path.join(options.model_dir, LOCK_FILE)):
