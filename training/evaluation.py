@@ -120,8 +120,8 @@ def transcribe_entries(
   for batch in estimator.predict(input_fn, keys, None, checkpoint, yield_single_examples=False):
     if not batch["is_finite"].all():
       raise UserError(
-        f"the network in {estimator.model_dir} has come to NaN; start anew with --clean and a lower --learning_rate, or "
-        "name an older checkpoint in its file `checkpoint`"
+        f"the network of {checkpoint or estimator.model_dir} has come to NaN; start anew with --clean and a lower --learning_rate, or "
+        "name an older checkpoint in the file `checkpoint` of its model_dir"
       )
     hypotheses = decoder.decode(batch[decoder.wants], batch["length"])
     heard.update(zip(batch["index"].tolist(), hypotheses, strict=True))
