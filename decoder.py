@@ -205,6 +205,7 @@ class DeepSpeechDecoder:
   Attributes:
     labels: one label a class of the network, the blank's included.
     blank_index: class of the blank.
+    int_to_char: label of each class.
   """
 
   def __init__(self, labels: Sequence[str], blank_index: int | None = None):
@@ -212,10 +213,11 @@ class DeepSpeechDecoder:
     self._greedy = GreedyDecoder(labels, blank_index)
     self.labels = labels
     self.blank_index = self._greedy.blank_index
+    self.int_to_char = dict(enumerate(labels))
 
   def convert_to_string(self, sequence: Sequence[int]) -> str:
     """Join the labels of class numbers, each as it stands."""
-    return "".join(self.labels[index] for index in sequence)
+    return "".join(self.int_to_char[index] for index in sequence)
 
   def wer(self, decode: str, target: str) -> int:
     """Count the word errors of `decode` against `target`: a number, not a rate."""

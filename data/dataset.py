@@ -37,6 +37,11 @@ class AudioConfig(SpectrogramSettings):
     """Make the settings; `normalize` brings each bin to mean 0 and deviation 1 over the utterance."""
     super().__init__(sample_rate, window_ms, stride_ms, "utterance" if normalize else "none")
 
+  @property
+  def normalize(self) -> bool:
+    """Whether each bin is normalised."""
+    return self.feature_norm == "utterance"
+
 
 @dataclasses.dataclass(frozen=True)
 class DatasetConfig:
@@ -76,15 +81,15 @@ class DeepSpeechDataset:
     failure: the first exception raised while batches were made, which TensorFlow hides; None if there was none.
   """
 
-  def __init__(self, config: DatasetConfig, output_length: Callable[[Any], Any] | None = None):
+  def __init__(self, dataset_config: DatasetConfig, output_length: Callable[[Any], Any] | None = None):
     """Read the manifest, check every row and leave out what cannot be trained on.
 
     Args:
-      config: what to read and how.
+      dataset_config: what to read and how.
       output_length: maps a number of feature frames (or an array of numbers) to the network's number of output steps; None
         takes every utterance for long enough.
     """
-    self.config = config
+    config = self.config = dataset_config
     self.audio_featurizer = make_features(config.audio_config)
     self.text_featurizer = TextFeaturizer(config.vocab_file_path)
     self.output_length = output_length
@@ -183,7 +188,7 @@ class DeepSpeechDataset:
 
 def input_fn(
   batch_size: int,
-  dataset: DeepSpeechDataset,
+  deep_speech_dataset: DeepSpeechDataset,
   repeat: int = 1,
   num_replicas: int = 1,
   num_threads: int | None = None,
@@ -192,7 +197,7 @@ def input_fn(
 
   Args:
     batch_size: utterances a global batch.
-    dataset: the utterances.
+    deep_speech_dataset: the utterances.
     repeat: how many times to go through the entries; a batch may hold the last of them and the first.
     num_replicas: each global batch is given as so many batches, one a replica; it divides `batch_size`.
     num_threads: threads that read audio; None for one a processor.
@@ -202,8 +207,8 @@ def input_fn(
   """
   if batch_size % num_replicas:
     raise ValueError(f"batch_size {batch_size} is not divisible by num_replicas {num_replicas}")
-  batches = cut_all([list(range(len(dataset.entries))) * repeat], batch_size)
-  return batched_input_fn(dataset, batches, num_replicas, num_threads)
+  batches = cut_all([list(range(len(deep_speech_dataset.entries))) * repeat], batch_size)
+  return batched_input_fn(deep_speech_dataset, batches, num_replicas, num_threads)
 
 
 def batched_input_fn(

@@ -145,18 +145,18 @@ class AudioFeaturizer:
     return normalize(spectrogram, out=spectrogram)
 
 
-def compute_label_feature(text: str, token_to_index: dict[str, int]) -> list[int]:
+def compute_label_feature(text: str, token_to_idx: dict[str, int]) -> list[int]:
   """Convert a transcript to label ids.
 
   Args:
     text: the transcript; it is lower-cased and stripped here.
-    token_to_index: id of each character.
+    token_to_idx: id of each character.
 
   Returns:
     An id for each character.
   """
   try:
-    return [token_to_index[character] for character in normalize_text(text)]
+    return [token_to_idx[character] for character in normalize_text(text)]
   except KeyError as error:
     raise UserError(
       f"character {error.args[0]!r} of transcript {text!r} is not in the vocabulary; "

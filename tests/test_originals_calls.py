@@ -28,6 +28,7 @@ def test_decoder():
     assert greedy_decoder.decode(logits) == case["result"]
   greedy_decoder = decoder.DeepSpeechDecoder(LABELS)
   assert greedy_decoder.convert_to_string([3, 1, 20]) == "cat"
+  assert greedy_decoder.int_to_char[3] == "c"
   for case in fixture_files.load_json("decoder")["metrics"]:
     assert greedy_decoder.wer(case["decode"], case["target"]) == case["wer"]
     assert greedy_decoder.cer(case["decode"], case["target"]) == case["cer"]
@@ -78,18 +79,19 @@ def test_featurizer():
   assert (audio_featurizer.sample_rate, audio_featurizer.window_ms, audio_featurizer.stride_ms) == (16000, 20.0, 10.0)
   text_featurizer = featurizer.TextFeaturizer(vocab_file=VOCABULARY)
   assert text_featurizer.speech_labels == LABELS
-  assert featurizer.compute_label_feature(" Cat ", text_featurizer.token_to_index) == [3, 1, 20]
+  assert featurizer.compute_label_feature(text=" Cat ", token_to_idx=text_featurizer.token_to_index) == [3, 1, 20]
   assert text_featurizer.index_to_token[3] == "c"
 
 
 def open_dataset(normalize: bool) -> dataset.DeepSpeechDataset:
   audio_config = dataset.AudioConfig(sample_rate=16000, window_ms=20, stride_ms=10, normalize=normalize)
   config = dataset.DatasetConfig(audio_config, fixture_files.MANIFEST, VOCABULARY, sortagrad=True)
-  return dataset.DeepSpeechDataset(config)
+  return dataset.DeepSpeechDataset(dataset_config=config)
 
 
 def test_dataset():
   assert dataset.AudioConfig(16000, 20, 10) == dataset.AudioConfig(16000, 20, 10, normalize=False)
+  assert dataset.AudioConfig(16000, 20, 10, normalize=True).normalize
   recorded = fixture_files.load_json("dataset")
   for run in recorded["runs"]:
     speech_dataset = open_dataset(run["normalize"])
@@ -102,7 +104,9 @@ def test_dataset():
       random.seed(5)
       speech_dataset.entries = dataset.batch_wise_dataset_shuffle(speech_dataset.entries, 1, False, 2)
     shapes, order = [], []
-    for features, labels in dataset.input_fn(run["batch_size"], speech_dataset, run["repeat"]):
+    for features, labels in dataset.input_fn(
+      batch_size=run["batch_size"], deep_speech_dataset=speech_dataset, repeat=run["repeat"]
+    ):
       shapes.append(features["features"].shape.as_list())
       order += features["index"][:, 0].numpy().tolist()
       assert features["input_length"].shape == features["label_length"].shape == [shapes[-1][0], 1]
