@@ -1,11 +1,19 @@
 """Holds what is known of a network against the network itself."""
 
+import dataclasses
+import types
+
 import numpy as np
 import pytest
+import runs
 
+import inference
 import networks
+import settings as all_settings
+import speech_flags
 from official_utils.lazy import tf
-from settings import DeepSpeech2Settings, ModelSettings, SpectrogramSettings
+from official_utils.misc.errors import UserError
+from settings import DeepSpeech2Settings, ModelSettings, NetworkSettings, SpectrogramSettings
 
 
 @pytest.mark.parametrize("conv_layout", ["official", "paper"])
@@ -35,3 +43,41 @@ def test_a_step_lasts_as_long_as_its_frames(conv_layout, stride_ms, seconds):
 def test_masks_can_be_asked_for():
   settings = DeepSpeech2Settings(mask_padding=False, use_bias=False)
   assert networks.with_masks(settings) == DeepSpeech2Settings(use_bias=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialSettings(NetworkSettings):
+  """A network of one dense layer, for this test alone."""
+
+  kind = "trial"
+  depth: int = dataclasses.field(default=3, metadata={"help": "The frames of a step.", "at_least": 1})
+
+
+def make_trial(settings, num_classes, **execution):
+  def network(features, lengths, training):
+    rows = features[:, :: settings.depth, :, 0]
+    kernel = tf.compat.v1.get_variable("dense/kernel", [rows.shape[2], num_classes])
+    return tf.einsum("btd,dc->btc", rows, kernel), trial_length(lengths, settings)
+
+  return network
+
+
+def trial_length(num_frames, settings):
+  return (num_frames + settings.depth - 1) // settings.depth
+
+
+def test_a_network_more_is_its_settings_its_module_and_a_line(monkeypatch):
+  module = types.SimpleNamespace(
+    make_network=make_trial, compute_output_length=trial_length, count_frames_per_step=lambda settings: settings.depth
+  )
+  monkeypatch.setitem(all_settings.NETWORKS, "trial", TrialSettings)
+  monkeypatch.setitem(networks._MODULES, TrialSettings, module)
+  chosen = speech_flags.model_settings(runs.parse("--network=trial", "--depth=4", "--window_ms=25"))
+  assert chosen == ModelSettings(TrialSettings(depth=4), SpectrogramSettings(window_ms=25))
+  assert networks.step_seconds(chosen) == 0.04
+  assert networks.output_length(chosen.network)(9) == 3
+  assert inference.variable_shapes(chosen, 29) == {"dense/kernel": [201, 29]}
+  with tf.Graph().as_default():
+    assert inference.build_graph(chosen, "ab-").log_probs.shape.as_list() == [None, None, 3]
+  with pytest.raises(UserError, match="--rnn_type means nothing with --network=trial and --features=spectrogram"):
+    speech_flags.model_settings(runs.parse("--network=trial", "--rnn_type=gru"))

@@ -4,7 +4,12 @@ import pytest
 import runs
 
 import deep_speech
-from training.run import _end_cycle
+import speech_flags
+from decoder import GreedyDecoder
+from official_utils.lazy import tf
+from official_utils.misc.errors import UserError
+from settings import ModelSettings
+from training.run import Options, Run, _end_cycle
 
 
 def test_actions_are_done_in_order_and_make_the_row():
@@ -34,10 +39,6 @@ def test_cycles_end_at_whole_multiples(cycle, total, starts, tones_dir, tmp_path
 
 def make_run(options):
   """Make the run that a command line asks for, and nothing of it yet."""
-  import speech_flags
-  from decoder import GreedyDecoder
-  from training.run import Options, Run
-
   flags_obj = runs.parse(*options)
   return Run(
     Options(**speech_flags.plain_values(flags_obj, Options)),
@@ -54,3 +55,19 @@ def test_making_a_run_writes_nothing(tones_dir, tmp_path, capsys):
   assert run.labels[-1] == "-"
   assert "train: 22 utterances of" in capsys.readouterr().out
   assert not list(tmp_path.iterdir())
+
+
+def test_a_vocabulary_without_a_blank_begins_no_training_and_goes_on(tones_dir, tmp_path):
+  vocabulary = tmp_path / "v.txt"
+  vocabulary.write_text("".join(f"{letter}\n" for letter in " -'abcdefghijklmnopqrstuvwxyz"))
+  options = runs.arguments(tones_dir, str(tmp_path / "model"), f"--vocabulary_file={vocabulary}", "--on_unknown=drop")
+  with pytest.raises(UserError, match="v.txt: the last line is 'z'"):
+    deep_speech.run_deep_speech(runs.parse(*options))
+  run = make_run(options)
+  run.model_dir.prepare({}, ModelSettings(), run.labels, dict)
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    tf.compat.v1.train.get_or_create_global_step().load(3, session)
+    tf.compat.v1.train.Saver().save(session, str(tmp_path / "model" / "model.ckpt"), global_step=3)
+  # What was trained with it before the rule was made may go on: the next thing that is looked at is the network.
+  with pytest.raises(UserError, match="was trained with --rnn_hidden_layers=5"):
+    deep_speech.run_deep_speech(runs.parse(*options))
