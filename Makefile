@@ -35,6 +35,7 @@ test: venv
 lint: venv
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
+	.venv/bin/python -m mypy
 
 # The two ends of the TensorFlow range, each with an environment of its own.
 test-oldest:
@@ -54,5 +55,5 @@ bench-venv:
 	@.ci/venv .venv-bench "$(VERSIONS)" requirements-bench.txt
 
 clean:
-	rm -rf .venv .venv-oldest .venv-newest .venv-bench .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-newest .venv-bench .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

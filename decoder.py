@@ -99,7 +99,7 @@ class GreedyDecoder:
     """
     if not labels:
       raise ValueError("the alphabet is empty: it needs at least the label of the blank")
-    self.labels = tuple(labels)
+    self.labels: Sequence[str] = tuple(labels)
     self.blank_index = len(labels) - 1 if blank_index is None else blank_index
     self.wants = wants
     if not 0 <= self.blank_index < len(labels):

@@ -240,13 +240,13 @@ def run_deep_speech(flags_obj: flags.FlagValues = flags.FLAGS, devices: Sequence
     return run.score_test_set()
 
 
-def _publisher(flags_obj, settings: ModelSettings, labels: Sequence[str]) -> Callable | None:
+def _publisher(flags_obj: flags.FlagValues, settings: ModelSettings, labels: Sequence[str]) -> Callable | None:
   """Make what exports a checkpoint after each cycle; None if nothing is to be exported."""
   folder, keep = speech_flags.export_dir(flags_obj), flags_obj.keep_exports
   return keep and functools.partial(exports.publish, settings=settings, labels=labels, export_dir=folder, keep=keep)
 
 
-def _find_checkpoint(flags_obj) -> tuple[str, ModelSettings, list[str]]:
+def _find_checkpoint(flags_obj: flags.FlagValues) -> tuple[str, ModelSettings, list[str]]:
   """Find the checkpoint that the flags ask for, with its settings and labels."""
   speech_flags.check_flags(flags_obj)
   given = speech_flags.given_settings(flags_obj), speech_flags.given_vocabulary(flags_obj)
@@ -288,7 +288,11 @@ def export_checkpoint(flags_obj: flags.FlagValues) -> list[str]:
   return folders
 
 
-_MODES = {"train": run_deep_speech, "evaluate": evaluate_checkpoint, "export": export_checkpoint}
+_MODES: dict[str, Callable[[flags.FlagValues], object]] = {
+  "train": run_deep_speech,
+  "evaluate": evaluate_checkpoint,
+  "export": export_checkpoint,
+}
 
 
 def main(_: list[str]) -> None:

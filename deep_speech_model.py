@@ -139,7 +139,7 @@ class DeepSpeech2(NamedTuple):
     with tf.compat.v1.variable_scope(scope, custom_getter=seeded_by_name):
       return self._compute(inputs, lengths, training)
 
-  def _compute(self, inputs, lengths, training: bool):
+  def _compute(self, inputs: "tf.Tensor", lengths: "tf.Tensor", training: bool) -> tuple["tf.Tensor", "tf.Tensor"]:
     """Compute what `forward` returns, within the variables' scope."""
     inputs, lengths = self._front_end(inputs, lengths, training)
     shape = tf.shape(inputs)
@@ -162,7 +162,7 @@ class DeepSpeech2(NamedTuple):
     rows = self._normalize(rows, training, self.num_rnn_layers + 1)
     return packing.unpack(self._dense(rows), batch), lengths
 
-  def _front_end(self, inputs, lengths, training: bool):
+  def _front_end(self, inputs: "tf.Tensor", lengths: "tf.Tensor", training: bool) -> tuple["tf.Tensor", "tf.Tensor"]:
     """Convolve, clip and normalise twice.
 
     Returns:
@@ -185,7 +185,9 @@ class DeepSpeech2(NamedTuple):
       return None
     return convolution.sequence_mask(lengths, tf.shape(inputs)[1], inputs.dtype, rank=4)
 
-  def _normalize(self, inputs, training: bool, number: int, mask=None):
+  def _normalize(
+    self, inputs: "tf.Tensor", training: bool, number: int, mask: "tf.Tensor | None" = None
+  ) -> "tf.Tensor":
     """Apply batch normalisation; its name is as in the original's checkpoints, where the first bears no number."""
     name = f"batch_normalization_{number}" if number else "batch_normalization"
     momentum = normalization.MOMENTUM

@@ -108,7 +108,7 @@ def _replaced(folder: str) -> Iterator[str]:
     os.rename(unfinished, folder)
 
 
-def _write_saved_model(checkpoint: str, settings, labels, folder: str) -> None:
+def _write_saved_model(checkpoint: str, settings: ModelSettings, labels: Sequence[str], folder: str) -> None:
   """Write the SavedModel, with its settings and its vocabulary beside it."""
   with inference.restored(checkpoint, settings, labels) as (session, tensors), session:
     builder = tf.compat.v1.saved_model.Builder(folder)

@@ -107,7 +107,7 @@ def variable_shapes(
     return shapes | (state_shapes(trainable) if state_shapes else {})
 
 
-def _decode_wav(wav_bytes, sample_rate: int):
+def _decode_wav(wav_bytes: "tf.Tensor", sample_rate: int) -> tuple["tf.Tensor", "tf.Tensor"]:
   """Decode a batch of WAV files to samples [batch, samples], mixed down to one channel, and their numbers [batch]."""
 
   def decode(content):
@@ -120,7 +120,7 @@ def _decode_wav(wav_bytes, sample_rate: int):
   return clips.to_tensor(), tf.cast(clips.row_lengths(), tf.int32)
 
 
-def _greedy_text(log_probs, lengths, labels: Sequence[str]):
+def _greedy_text(log_probs: "tf.Tensor", lengths: "tf.Tensor", labels: Sequence[str]) -> "tf.Tensor":
   """Take the best label of each step, merge runs and drop blanks, as `decoder.GreedyDecoder` does."""
   classes = tf.argmax(log_probs, axis=2, output_type=tf.int32)
   previous = tf.pad(classes[:, :-1], [[0, 0], [1, 0]], constant_values=-1)

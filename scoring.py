@@ -3,8 +3,11 @@
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rapidfuzz.distance import Levenshtein
+
+Element = TypeVar("Element", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -120,9 +123,7 @@ def count_errors(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) 
   return ErrorCounts(hits, kinds["replace"], kinds["insert"], kinds["delete"])
 
 
-def align(
-  reference: Sequence[Hashable], hypothesis: Sequence[Hashable]
-) -> list[tuple[Hashable | None, Hashable | None]]:
+def align(reference: Sequence[Element], hypothesis: Sequence[Element]) -> list[tuple[Element | None, Element | None]]:
   """Put two sequences side by side along a shortest edit, the one that `count_errors` counts.
 
   Args:
@@ -132,7 +133,7 @@ def align(
   Returns:
     Pairs of an element of each, in order; None where one of them has nothing to pair with.
   """
-  pairs: list[tuple[Hashable | None, Hashable | None]] = []
+  pairs: list[tuple[Element | None, Element | None]] = []
   for edit in Levenshtein.opcodes(*_numbered(reference, hypothesis)):
     said = reference[edit.src_start : edit.src_end]
     heard = hypothesis[edit.dest_start : edit.dest_end]

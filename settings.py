@@ -8,7 +8,7 @@ import dataclasses
 import json
 import numbers
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 from official_utils.misc import files
 from official_utils.misc.errors import UserError
@@ -58,6 +58,7 @@ def _setting(default: Any, help_text: str, **limits: Any) -> Any:
   return dataclasses.field(default=default, metadata={"help": help_text, **limits})
 
 
+@dataclasses.dataclass(frozen=True)
 class _Settings:
   """Frozen dataclasses of declared fields, whose values are checked when one is made.
 
@@ -76,7 +77,13 @@ class _Settings:
   def declarations(cls) -> tuple[Declaration, ...]:
     """List the settings in their order."""
     return tuple(
-      Declaration(field.name, (int, float) if field.type is float else (field.type,), field.default, **field.metadata)
+      Declaration(
+        field.name,
+        # No annotation here is a string.
+        (int, float) if field.type is float else (cast(type, field.type),),
+        field.default,
+        **field.metadata,
+      )
       for field in dataclasses.fields(cls)
     )
 
@@ -213,7 +220,7 @@ def make_settings(values: Mapping[str, Any]) -> ModelSettings:
     values: settings by name; what is missing takes its default, what the chosen network and features do not have is passed
       over.
   """
-  parts = {}
+  parts: dict[str, Any] = {}
   for part, kinds in (("network", NETWORKS), ("features", FEATURES)):
     declared = declarations()[part]
     chosen = values.get(part, declared.default)

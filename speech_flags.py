@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+from collections.abc import Callable
 from typing import Any
 
 from absl import flags
@@ -59,7 +60,7 @@ def define_deep_speech_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Non
   _define_training_flags(define)
 
 
-def _define_mode_flags(define) -> None:
+def _define_mode_flags(define: Callable[..., None]) -> None:
   """Define what is done, and what comes out of it."""
   define(
     flags.DEFINE_enum,
@@ -85,7 +86,7 @@ def _define_mode_flags(define) -> None:
   )
 
 
-def _define_data_flags(define) -> None:
+def _define_data_flags(define: Callable[..., None]) -> None:
   """Define where utterances come from and how they become features and labels."""
   define(
     flags.DEFINE_string,
@@ -129,7 +130,7 @@ def _define_data_flags(define) -> None:
   )
 
 
-def _define_setting_flags(define) -> None:
+def _define_setting_flags(define: Callable[..., None]) -> None:
   """Define a flag for each setting of a model."""
   kinds = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
   for declared in settings.declarations().values():
@@ -140,7 +141,7 @@ def _define_setting_flags(define) -> None:
       define(kinds[type(declared.default)], declared.name, declared.default, declared.help)
 
 
-def _define_training_flags(define) -> None:
+def _define_training_flags(define: Callable[..., None]) -> None:
   """Define how the network is trained and when training ends."""
   define(
     flags.DEFINE_enum,

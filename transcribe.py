@@ -15,7 +15,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from absl import flags
@@ -37,6 +37,8 @@ SECONDS_AT_ONCE = 160.0
 LONGEST_SECONDS = 30.0
 # So many batches of clips are sorted by length at once.
 BATCHES_IN_POOL = 4
+
+Item = TypeVar("Item")
 
 
 class RecordingsError(UserError):
@@ -134,9 +136,10 @@ class Transcriber:
       RecordingsError: some cannot be read. It comes after the others are transcribed and has their texts.
     """
     results = [each if isinstance(each, UserError) else each.text for each in self.transcribe_all(sources)]
-    if any(isinstance(each, UserError) for each in results):
+    texts = [each for each in results if isinstance(each, str)]
+    if len(texts) < len(results):
       raise RecordingsError(results)
-    return results
+    return texts
 
   def transcribe(self, source: Source, sample_rate: int | None = None) -> Transcript:
     """Transcribe a recording.
@@ -212,7 +215,9 @@ class Transcriber:
     """Take the recordings that are done off the front of the queue."""
     while waiting and waiting[0].is_done:
       done = waiting.popleft()
-      yield done.error or Transcript(done.name, done.num_samples / self.model.sample_rate, tuple(done.segments))
+      yield done.error or Transcript(
+        done.name, done.num_samples / self.model.sample_rate, tuple(filter(None, done.segments))
+      )
 
   def _transcribe_clips(self, clips: Sequence[_QueuedClip], advance: Callable[[float], object]) -> None:
     """Compute clips in batches of similar length, and put the segments into their recordings."""
@@ -225,9 +230,9 @@ class Transcriber:
           clip.recording.error = UserError(f"{clip.recording.name}: the network gives no numbers for it ({error})")
       advance(sum(len(clip.samples) for clip in batch) / self.model.sample_rate)
 
-  def _batches(self, items: Iterable, length: Callable[[object], int]) -> Iterator[list]:
+  def _batches(self, items: Iterable[Item], length: Callable[[Item], int]) -> Iterator[list[Item]]:
     """Sort items by length and put them into batches of so many seconds, padding included."""
-    batch: list = []
+    batch: list[Item] = []
     for item in sorted(items, key=length, reverse=True):
       # The first is the longest.
       if batch and (len(batch) + 1) * length(batch[0]) > self._seconds_at_once * self.model.sample_rate:
@@ -363,8 +368,8 @@ def main(argv: list[str]) -> int:
           writer.write(result, path)
         except UserError as error:
           failed.append(error)
-  for error in failed:
-    sys.stderr.write(f"error: {printable(str(error))}\n")
+  for each in failed:
+    sys.stderr.write(f"error: {printable(str(each))}\n")
   elapsed = time.perf_counter() - start
   sys.stderr.write(
     f"{len(found) - len(failed)} of {len(found)} recordings, {seconds:.1f} s of audio in {elapsed:.1f} s: "

@@ -1,6 +1,7 @@
 """Writes transcripts where a command line says: to a file for each recording, or to standard output."""
 
 import dataclasses
+import io
 import os
 import sys
 
@@ -38,7 +39,8 @@ class TranscriptWriter:
     if sys.stdout is None:
       raise UserError("standard output is closed; give --output_dir")
     # Whatever the terminal's own encoding: all forms are UTF-8.
-    sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+      sys.stdout.reconfigure(encoding="utf-8", newline="\n")
 
   def write(self, transcript: Transcript, path: str) -> None:
     """Write one transcript.

@@ -253,7 +253,7 @@ def _is_late(lines: list[list[Word]], word: Word) -> bool:
 def _groups_of_words(transcript: Transcript) -> Iterator[list[list[Word]]]:
   """Yield the lines of each cue: the words up to a pause, the end of a segment, a full screen or the longest cue."""
   for segment in transcript.segments:
-    lines = []
+    lines: list[list[Word]] = []
     for word in segment.words:
       if lines and (_is_late(lines, word) or not _fill_lines(lines, word)):
         yield lines

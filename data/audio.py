@@ -101,7 +101,7 @@ def stream_pcm(
     float32 [samples].
   """
   size = 2 * max(1, int(block_seconds * file_rate))
-  blocks = (pcm_samples(data, name) for data in iter(lambda: file.read(size), b""))
+  blocks: Iterator[np.ndarray] = (pcm_samples(data, name) for data in iter(lambda: file.read(size), b""))
   first = next(blocks, None)
   if first is None:
     raise UserError(f"{name}: no samples came; send some")
@@ -160,7 +160,7 @@ def _as_floats(samples: np.ndarray, name: str) -> np.ndarray:
   return (floats - full_scale if dtype == np.uint8 else floats) / full_scale
 
 
-def _mono_blocks(source: str | BinaryIO, block_seconds: float | None, name: str) -> Iterator:
+def _mono_blocks(source: str | os.PathLike | BinaryIO, block_seconds: float | None, name: str) -> Iterator:
   """Read a source: first its rate, then float32 [samples] after float32 [samples]."""
   import soundfile
 
@@ -242,7 +242,7 @@ def _resample(blocks: Iterator[np.ndarray], file_rate: int, sample_rate: int) ->
     yield np.zeros(1, np.float32)
 
 
-def _unreadable(source: str | BinaryIO, name: str, error: Exception) -> UserError:
+def _unreadable(source: str | os.PathLike | BinaryIO, name: str, error: Exception) -> UserError:
   """Find out why the audio library gave up: a missing file and a wrong format look alike to it."""
   try:
     if _is_empty(source):
@@ -255,9 +255,9 @@ def _unreadable(source: str | BinaryIO, name: str, error: Exception) -> UserErro
   )
 
 
-def _is_empty(source: str | BinaryIO) -> bool:
+def _is_empty(source: str | os.PathLike | BinaryIO) -> bool:
   """Tell whether there is not a single byte."""
-  if hasattr(source, "read"):
+  if not isinstance(source, (str, os.PathLike)):
     return source.seek(0, os.SEEK_END) == 0
   # A pipe would keep us waiting.
   if pathlib.Path(source).is_fifo():

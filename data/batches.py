@@ -3,7 +3,7 @@
 import bisect
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,6 +18,16 @@ class PlannedBatch(NamedTuple):
 
   epoch: int
   indices: Sequence[int]
+
+
+class PlannedBatches(Protocol):
+  """Batches that can be counted before they are made, and gone through more than once: a list, or EpochBatches."""
+
+  def __len__(self) -> int:
+    """Count the batches."""
+
+  def __iter__(self) -> Iterator[PlannedBatch]:
+    """Yield each batch."""
 
 
 def batch_wise_dataset_shuffle(
@@ -107,7 +117,7 @@ class Batching:
     self._sortagrad = sortagrad
     self._seed = seed
 
-  def epoch(self, index: int) -> list[Sequence[int]]:
+  def epoch(self, index: int) -> Sequence[Sequence[int]]:
     """Give the batches of an epoch, each the indices of its utterances.
 
     By number of utterances they are those of `epoch_order`. By duration, the sorted list is cut from a place on that is

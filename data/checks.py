@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from data import audio, manifest
-from data.featurizer import AudioFeaturizer, TextFeaturizer
+from data.features import Features
+from data.featurizer import TextFeaturizer
 from data.manifest import Entry
 from data.vocabulary import describe_shortage, normalize_text, steps_needed
 from official_utils.misc.errors import UserError
@@ -91,7 +92,7 @@ def _describe_unknown(
 
 
 def check_lengths(
-  rows: list[NumberedEntry], featurizer: AudioFeaturizer, output_length: Callable[[Any], Any]
+  rows: list[NumberedEntry], featurizer: Features, output_length: Callable[[Any], Any]
 ) -> tuple[list[NumberedEntry], list[LeftOut]]:
   """Leave out the utterances that are too short for their transcripts.
 

@@ -77,7 +77,8 @@ def merge(options: argparse.Namespace) -> None:
 
 def filter_manifests(options: argparse.Namespace) -> None:
   """Write a manifest of the utterances that lie within the limits, in their order."""
-  left_out, entries = collections.Counter(), []
+  left_out: collections.Counter[str] = collections.Counter()
+  entries = []
   for path in options.manifests:
     for _, entry in _read(path, options):
       seconds = manifest.size_to_duration(entry.size)

@@ -2,14 +2,14 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
 from absl import logging
 
 from data import audio, checks, manifest
-from data.batches import Batching, PlannedBatch, batch_wise_dataset_shuffle, cut_all, epoch_order
+from data.batches import Batching, PlannedBatches, batch_wise_dataset_shuffle, cut_all, epoch_order
 from data.feature_cache import STORED, FeatureCache
 from data.features import make_features
 from data.featurizer import TextFeaturizer, compute_label_feature
@@ -213,7 +213,7 @@ def input_fn(
 
 def batched_input_fn(
   dataset: DeepSpeechDataset,
-  batches: Collection[PlannedBatch],
+  batches: PlannedBatches,
   num_replicas: int = 1,
   num_threads: int | None = None,
 ) -> "tf.data.Dataset":
@@ -271,12 +271,12 @@ def batched_input_fn(
 class _Passes:
   """Hands out batches one by one to any number of iterators, each from the first batch to the last."""
 
-  def __init__(self, dataset: DeepSpeechDataset, batches: Collection[PlannedBatch], num_replicas: int, num_threads):
+  def __init__(self, dataset: DeepSpeechDataset, batches: PlannedBatches, num_replicas: int, num_threads: int | None):
     self._dataset = dataset
     self._load = lambda: load_batches(dataset, batches, num_replicas, num_threads)
     self._length = len(batches) * num_replicas
     self._ids = itertools.count()
-    self._running: dict[int, Iterator[Batch]] = {}
+    self._running: dict[int, Generator[Batch, None, None]] = {}
 
   def __len__(self) -> int:
     """Count the batches, those of the replicas each by itself."""

@@ -14,7 +14,7 @@ import errno
 import inspect
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from absl import flags
 
@@ -41,6 +41,8 @@ class Corpus(NamedTuple):
   prepare: Callable[..., dict[str, str]]
   training_flags: str = ""
 
+
+Result = TypeVar("Result")
 
 SPLITS = utterances.SPLITS
 CORPORA = {
@@ -216,7 +218,7 @@ def training_hint(corpus: Corpus, manifests: dict[str, str], limits: Sequence[st
   return f"Train on it with\n  python deep_speech.py {' '.join(arguments)} {corpus.training_flags}".rstrip()
 
 
-def _call(function: Callable, values: dict) -> dict[str, str] | None:
+def _call(function: Callable[..., Result], values: dict[str, Any]) -> Result:
   """Call a function with those of the values that it has parameters for."""
   return function(**{name: values[name] for name in inspect.signature(function).parameters if name in values})
 

@@ -140,7 +140,7 @@ class _Index:
     self._names: list[str] = []
     self._num_read: dict[str, int] = {}
     # (keys, records, the number of each record's pair of files), the oldest first.
-    self._blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    self._blocks: list[tuple[np.ndarray, ...]] = []
     # Pairs of files that others keep to themselves.
     self._unreadable: set[str] = set()
     self._refreshed_at = -np.inf
@@ -208,7 +208,7 @@ class _Writer:
 
   def append(self, identity: Identity, stored: np.ndarray) -> np.ndarray:
     """Write the features of a file and after them their record, which is returned as an array of one."""
-    record = np.array([(*identity, self._size, len(stored), zlib.crc32(stored))], RECORD)
+    record = np.array([(*identity, self._size, len(stored), zlib.crc32(stored.data))], RECORD)
     try:
       _append(f"{self._path}.features", stored)
       _append(f"{self._path}.index", record)
@@ -253,6 +253,6 @@ def _append(path: str, values: np.ndarray) -> None:
   """Write the bytes of an array to the end of a file."""
   # Without a buffer nothing is written later than it seems to be, but a part at a time.
   with open(path, "ab", buffering=0) as file:
-    rest = memoryview(values).cast("B")
+    rest = values.data.cast("B")
     while rest:
       rest = rest[file.write(rest) :]

@@ -4,7 +4,7 @@ A kind is a class with both twins and a line in _KINDS; its settings stand in se
 """
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,7 +95,7 @@ class Spectrogram(Features):
     }
 
 
-_KINDS: dict[str, type[Features]] = {SpectrogramSettings.kind: Spectrogram}
+_KINDS: dict[str, Callable[..., Features]] = {SpectrogramSettings.kind: Spectrogram}
 
 
 def make_features(settings: FeatureSettings) -> Features:

@@ -98,7 +98,7 @@ def normalize(spectrogram: np.ndarray, out: np.ndarray | None = None) -> np.ndar
   out = np.subtract(spectrogram, spectrogram[0], out=out)
   blocks = [out[start : start + BLOCK_FRAMES] for start in range(0, len(out), BLOCK_FRAMES)]
   mean = sum(block.sum(axis=0).astype(np.float64) for block in blocks) / len(out)
-  out -= mean.astype(np.float32)
+  out -= np.asarray(mean, np.float32)
   variance = sum(np.einsum("tb,tb->b", block, block).astype(np.float64) for block in blocks) / len(out)
   out *= (1 / (np.sqrt(variance) + 1e-6)).astype(np.float32)
   return out

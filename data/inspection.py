@@ -5,7 +5,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from data import audio
 from data.featurizer import AudioFeaturizer
@@ -13,6 +13,9 @@ from data.manifest import Entry, size_to_duration
 from data.vocabulary import describe_shortage, normalize_text
 from official_utils.misc.errors import UserError
 from official_utils.misc.parallel import in_parallel
+
+if TYPE_CHECKING:
+  import soundfile
 
 # Samples of one read: a recording of any length takes no more memory than that.
 BLOCK = 1 << 18
@@ -155,7 +158,7 @@ def _inspect_samples(entry: Entry, expected: Expected) -> Inspection:
   return Inspection(faults, digest)
 
 
-def _decode(file) -> tuple[int, bytes | None, list[tuple[str, str]]]:
+def _decode(file: "soundfile.SoundFile") -> tuple[int, bytes | None, list[tuple[str, str]]]:
   """Read an open sound file to its end: how many samples there are, their digest, and the faults among them."""
   import soundfile
 

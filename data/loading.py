@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -25,7 +25,8 @@ class Example(NamedTuple):
     weight: its weight in the loss.
   """
 
-  index: int
+  # Nobody asks an example, which is a tuple, for the place of a value.
+  index: int  # type: ignore[assignment]
   features: np.ndarray
   labels: list[int]
   weight: float = 0.0
@@ -49,7 +50,7 @@ def load_batches(
   batches: Iterable[PlannedBatch],
   num_replicas: int = 1,
   num_threads: int | None = None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
   """Yield the batches of `batched_input_fn` as numpy arrays, the features of the dataset's `feature_dtype`."""
   num_threads = num_threads or available_cpus()
   batches, to_load = itertools.tee(batches)

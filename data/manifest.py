@@ -7,10 +7,16 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from official_utils.misc import files
 from official_utils.misc.errors import UserError
+
+if TYPE_CHECKING:
+  import numpy as np
+
+# Of an utterance, or of many at once.
+Number = TypeVar("Number", float, "np.ndarray")
 
 COLUMNS = ("wav_filename", "wav_filesize", "transcript")
 # Sizes are those of 16-bit mono WAV files at this rate, with a header of this many bytes.
@@ -38,7 +44,7 @@ def duration_to_size(seconds: float) -> int:
   return HEADER_BYTES + 2 * round(seconds * SIZE_RATE)
 
 
-def size_to_duration(size: int) -> float:
+def size_to_duration(size: Number) -> Number:
   """Convert the size of a WAV file to its length in seconds; works on arrays of sizes, too."""
   return (size - HEADER_BYTES) / (2 * SIZE_RATE)
 
@@ -69,6 +75,7 @@ def read_numbered(path: str) -> Iterator[tuple[int, Entry]]:
 def read_rows(path: str) -> Iterator[tuple[int, Entry | UserError]]:
   """Yield each row of a manifest with its line number: its entry or, where there is none, what is wrong with it."""
   folder = os.path.dirname(os.path.abspath(path))
+  entry: Entry | UserError
   try:
     # With "\n" no other character ends a line, neither U+2028 nor a lone carriage return. Bytes that are not UTF-8 are
     # read as surrogates, so that the message can name the row that they stand in.
@@ -118,7 +125,7 @@ class _Form(NamedTuple):
   """
 
   rows: Callable[[IO[str]], Iterator[tuple[int, Any]]]
-  fields: Callable[[Any], tuple[str, str | int, str]]
+  fields: Callable[[Any], tuple[str, str | int, str] | list[str]]
 
 
 def _find_form(path: str, file: IO[str]) -> _Form:
@@ -160,6 +167,7 @@ def _lines_below_header(file: IO[str]) -> Iterator[tuple[int, str]]:
 
 def _comma_separated_rows(file: IO[str]) -> Iterator[tuple[int, list[str] | csv.Error]]:
   """Yield the rows below the header as CSV has them."""
+  fields: list[str] | csv.Error | None
   rows = csv.reader(file, strict=True)
   next(rows)
   while True:

@@ -90,7 +90,8 @@ def measure_frames(samples: np.ndarray, frame_samples: int) -> tuple[np.ndarray,
 
 def _rechunk(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
   """Join and divide blocks into pieces of one size; the last holds what is left."""
-  held, count = [], 0
+  held: list[np.ndarray] = []
+  count = 0
   for block in blocks:
     while count + len(block) >= size:
       head, block = np.split(block, [size - count])

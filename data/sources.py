@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def recording_of(source: Source, array_rate: int) -> Recording:
     return Recording(printable(os.fsdecode(source)), lambda rate: audio.stream_audio(source, rate))
   if isinstance(source, (bytes, bytearray, memoryview)):
     return Recording(UNNAMED, lambda rate: audio.stream_audio(io.BytesIO(source), rate, name=UNNAMED))
-  if hasattr(source, "read"):
+  if hasattr(source, "read") and not isinstance(source, np.ndarray):
     name = getattr(source, "name", None)
     # That of a file that was opened by its number is that number.
     name = printable(os.fsdecode(name)) if name and isinstance(name, (str, bytes)) else UNNAMED
@@ -61,7 +61,7 @@ def recording_of(source: Source, array_rate: int) -> Recording:
   return Recording("array", lambda rate: [audio.convert_samples(source, array_rate, rate)])
 
 
-def is_one_recording(sources: Source | Iterable[Source]) -> bool:
+def is_one_recording(sources: Source | Iterable[Source]) -> TypeGuard[Source]:
   """Tell one recording from a list: an array is a list if it has rows, or paths for elements."""
   if isinstance(sources, np.ndarray):
     return sources.ndim == 0 or (sources.ndim == 1 and sources.dtype.kind not in "OU")

@@ -1,5 +1,6 @@
 """The recurrent cells: their variables, their step, and what the hand-derived gradient needs of them."""
 
+import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,7 +9,7 @@ from official_utils.lazy import tf
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(abc.ABC):
   """What the cells have in common: kernels that inputs and state share.
 
   Attributes:
@@ -31,7 +32,7 @@ class Cell:
     Args:
       depth: the size of the inputs.
     """
-    shapes = {}
+    shapes: dict[str, tuple[list[int], float | None]] = {}
     for prefix, (columns, bias_start) in self.kernels.items():
       shapes[f"{prefix}kernel"] = ([depth + self.hidden_size, columns * self.hidden_size], None)
       shapes[f"{prefix}bias"] = ([columns * self.hidden_size], bias_start)
@@ -53,6 +54,18 @@ class Cell:
       projected.append(tf.matmul(inputs, input_rows) + values[f"{prefix}bias"])
       weights.append(state_rows)
     return projected, weights
+
+  @abc.abstractmethod
+  def step(self, projected: Sequence, state: Sequence, weights: Sequence) -> tuple:
+    """Advance one step; see `Gru.step`."""
+
+  @abc.abstractmethod
+  def factors(self, previous: Sequence, state: Sequence, saved: Sequence) -> tuple:
+    """Compute for all steps at once what `step_gradient` multiplies with; see `Gru.factors`."""
+
+  @abc.abstractmethod
+  def step_gradient(self, d_state: Sequence, factors: Sequence, weights: Sequence) -> tuple:
+    """Go one step back; see `Gru.step_gradient`."""
 
   def gradients(self, recorded: Sequence, previous: Sequence, saved: Sequence) -> tuple[Sequence, Sequence]:
     """Compute for all steps at once the gradients of the projected inputs and of the state's weights.
@@ -261,7 +274,7 @@ def split_kernel(kernel: "tf.Tensor", depth: int) -> list["tf.Tensor"]:
   return tf.split(kernel, [depth, kernel.shape[0] - depth], axis=0)
 
 
-def _halves(tensor) -> tuple:
+def _halves(tensor: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
   """Cut the last axis in two; slices are copied by one thread, tf.split makes all of them meet."""
   size = tensor.shape[-1] // 2
   return tensor[..., :size], tensor[..., size:]

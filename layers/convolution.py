@@ -70,7 +70,7 @@ def conv_layer(
   return tf.cast(outputs, inputs.dtype), output_size(lengths, spec)
 
 
-def _fold_bins(inputs, kernel, stride: int):
+def _fold_bins(inputs: "tf.Tensor", kernel: "tf.Tensor", stride: int) -> tuple["tf.Tensor", "tf.Tensor"]:
   """Make channels of as many neighbouring bins as a stride spans: the same sums, in a stride of one.
 
   The gradient of a strided kernel takes oneDNN twice as long. The inputs stay as they lie in memory.

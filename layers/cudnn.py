@@ -75,7 +75,9 @@ def run_direction(
   return packing.pack(turn(outputs), batch)
 
 
-def _run_kernel(rnn_type: str, padded, lengths, parameters, hidden_size: int):
+def _run_kernel(
+  rnn_type: str, padded: "tf.Tensor", lengths: "tf.Tensor", parameters: "tf.Tensor", hidden_size: int
+) -> "tf.Tensor":
   """Run cuDNN's kernel from the beginning to the end, [batch, time, depth] to [batch, time, hidden]."""
   empty = tf.zeros([tf.shape(lengths)[0], 1, hidden_size], padded.dtype)
   outputs = tf.raw_ops.CudnnRNNV3(

@@ -1,6 +1,7 @@
 """Batch normalisation whose statistics count real frames only."""
 
 import math
+from typing import Any
 
 from official_utils.lazy import tf
 
@@ -127,7 +128,7 @@ def _normalize(inputs, mean, variance, gamma, beta, mask):
   return outputs if mask is None else outputs * mask
 
 
-def _moving_average(name: str, channels: int, dtype, initializer):
+def _moving_average(name: str, channels: int, dtype: "tf.DType", initializer: Any) -> "tf.Variable":
   """Make a variable that each replica updates by itself and that is averaged when it is read or saved."""
   return tf.compat.v1.get_variable(
     name,

@@ -4,6 +4,7 @@ The rows of a time step stand together, longest utterance first, so that the utt
 the first rows of the step before. What works on rows does nothing for padding and needs no mask.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from official_utils.lazy import tf
@@ -70,7 +71,7 @@ def neighbours(rows: "tf.Tensor", packing: Packing, is_later: bool) -> "tf.Tenso
   return _take(rows, packing.neighbours[is_later])
 
 
-def _inverse_pair(tensor, packing: Packing):
+def _inverse_pair(tensor: "tf.Tensor", packing: Packing) -> tuple[Callable, Callable]:
   """Make the two ways; each is the other's gradient, and both are a plain gather."""
   depth = tensor.shape[-1]
 

@@ -52,7 +52,7 @@ def rnn_layer(
   return tf.cast(tf.concat(outputs, axis=1), inputs.dtype)
 
 
-def _make_variables(cell: cells.Cell, inputs, dtype) -> dict:
+def _make_variables(cell: cells.Cell, inputs: "tf.Tensor", dtype: "tf.DType") -> dict[str, "tf.Tensor"]:
   """Make a cell's variables in the inputs' number format; return their values in the wanted one."""
   values = {}
   for name, (shape, start) in cell.variables(inputs.shape[1]).items():
@@ -112,8 +112,13 @@ def unroll(
 
 
 def _loop(
-  cell: cells.Cell, batch: packing.Packing, is_backward: bool, body: Callable, widths: Sequence[int], dtype
-) -> list:
+  cell: cells.Cell,
+  batch: packing.Packing,
+  is_backward: bool,
+  body: Callable,
+  widths: Sequence[int],
+  dtype: "tf.DType",
+) -> list["tf.Tensor"]:
   """Run a loop over time steps that carries a state and records tensors.
 
   Each direction has a loop of its own: two of them run side by side, and neither waits for the other at every step.

@@ -34,7 +34,7 @@ def log_spectrograms(
   return (_normalize(values, mask) if normalize else (values + math.log(EPSILON)) * mask), num_frames
 
 
-def _log_power(samples, sample_rate: int, window_size: int, hop: int):
+def _log_power(samples: "tf.Tensor", sample_rate: int, window_size: int, hop: int) -> "tf.Tensor":
   """Transform windows of [batch, samples] to log(power + EPSILON) - log(EPSILON), [batch, frames, bins].
 
   In double precision up to there, as the featurizer does: rounding would differ with the batch, and normalisation makes

@@ -13,7 +13,7 @@ import sys
 import types
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
@@ -35,18 +35,31 @@ _HOMES = {
   "train_and_evaluate": "training",
 }
 
+if TYPE_CHECKING:
+  # The names of _HOMES: a type checker takes any name for one that __getattr__ finds.
+  from tensorflow_estimator.estimator import (  # noqa: F401
+    Estimator,
+    EstimatorSpec,
+    EvalSpec,
+    ModeKeys,
+    RunConfig,
+    TrainSpec,
+    export,
+    train_and_evaluate,
+  )
+else:
 
-def __getattr__(name: str) -> Any:
-  """Find an Estimator name in its home module, bridging the gap to TensorFlow first."""
-  if name not in _HOMES:
-    raise AttributeError(f"{__name__} has no attribute {name!r}; it hands out {', '.join(_HOMES)}.")
-  check_version(tf.__version__)
-  warnings.filterwarnings("ignore", message="To make it possible to preserve tf.data options")
-  if not hasattr(importlib.import_module("tensorflow.python.util.tf_export"), "ESTIMATOR_API_NAME"):
-    _restore_export_table()
-    _restore_cluster_settings()
-    _skip_package_init()
-  return getattr(import_quietly(f"{_PACKAGE}.{_HOMES[name]}"), name)
+  def __getattr__(name: str) -> Any:
+    """Find an Estimator name in its home module, bridging the gap to TensorFlow first."""
+    if name not in _HOMES:
+      raise AttributeError(f"{__name__} has no attribute {name!r}; it hands out {', '.join(_HOMES)}.")
+    check_version(tf.__version__)
+    warnings.filterwarnings("ignore", message="To make it possible to preserve tf.data options")
+    if not hasattr(importlib.import_module("tensorflow.python.util.tf_export"), "ESTIMATOR_API_NAME"):
+      _restore_export_table()
+      _restore_cluster_settings()
+      _skip_package_init()
+    return getattr(import_quietly(f"{_PACKAGE}.{_HOMES[name]}"), name)
 
 
 def check_version(version: str) -> None:
@@ -81,7 +94,7 @@ def released_graphs() -> Iterator[None]:
 
 def _restore_export_table() -> None:
   """Give TensorFlow's table of exported names its Estimator row again."""
-  table = importlib.import_module("tensorflow.python.util.tf_export")
+  table: Any = importlib.import_module("tensorflow.python.util.tf_export")
   attributes = type(table.API_ATTRS[table.TENSORFLOW_API_NAME])
   table.ESTIMATOR_API_NAME = "estimator"
   table.API_ATTRS["estimator"] = attributes("_estimator_api_names", "_estimator_api_constants")
@@ -91,7 +104,7 @@ def _restore_export_table() -> None:
 def _restore_cluster_settings() -> None:
   """Stand in for `tensorflow.python.distribute.estimator_training` as far as one machine needs it."""
   name = "tensorflow.python.distribute.estimator_training"
-  module = types.ModuleType(name)
+  module: Any = types.ModuleType(name)
   module.init_run_config = _init_run_config
   module.should_run_distribute_coordinator = lambda config: False
   sys.modules[name] = module
@@ -115,6 +128,6 @@ def _skip_package_init() -> None:
   if specification is None:
     raise UserError("The package tensorflow-estimator is missing; run `make venv` or install requirements.txt")
   package = types.ModuleType("tensorflow_estimator")
-  package.__path__ = list(specification.submodule_search_locations)
+  package.__path__ = list(specification.submodule_search_locations or ())
   package.__spec__ = specification
   sys.modules.setdefault("tensorflow_estimator", package)

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import types
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 # Held while descriptor 2 is turned away, and while TensorFlow is half imported.
 _LOCK = threading.RLock()
@@ -19,7 +20,7 @@ _LOCK = threading.RLock()
 class LazyModule(types.ModuleType):
   """Stands for a module until one of its attributes is asked for."""
 
-  def __getattr__(self, name: str):
+  def __getattr__(self, name: str) -> Any:
     """Import the real module and hand out its attribute."""
     value = getattr(import_quietly(self.__name__), name)
     setattr(self, name, value)
@@ -80,4 +81,8 @@ def _import(name: str) -> types.ModuleType:
   return module
 
 
-tf = LazyModule("tensorflow")
+if TYPE_CHECKING:
+  # What "tf.Tensor" in an annotation stands for.
+  import tensorflow as tf
+else:
+  tf = LazyModule("tensorflow")

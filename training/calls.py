@@ -2,10 +2,10 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 
 from data import dataset as speech_dataset
-from data.batches import PlannedBatch
+from data.batches import PlannedBatches
 from decoder import Decoder
 from official_utils import checkpoints
 from official_utils import estimator as tf_estimator
@@ -49,7 +49,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 def bind_input_fn(
   chosen: speech_dataset.DeepSpeechDataset,
-  batches: Collection[PlannedBatch],
+  batches: PlannedBatches,
   num_replicas: int,
   num_threads: int | None = None,
 ) -> Callable[[], "tf.data.Dataset"]:
@@ -73,7 +73,7 @@ def evaluate(
   estimator: "tf_estimator.Estimator",
   decoder: Decoder,
   chosen: speech_dataset.DeepSpeechDataset,
-  batches: Collection[PlannedBatch],
+  batches: PlannedBatches,
   num_threads: int | None = None,
   checkpoint: str | None = None,
 ) -> evaluation.Evaluation:

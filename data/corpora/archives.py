@@ -2,6 +2,7 @@
 
 import bz2
 import errno
+import functools
 import gzip
 import lzma
 import os
@@ -11,8 +12,8 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from typing import IO, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import IO, Any, NamedTuple
 
 from official_utils.misc.errors import UserError
 from official_utils.misc.progress_bar import progress_bar
@@ -22,7 +23,7 @@ MARKER = ".unpacked"
 STAGING_SUFFIX = ".unpacking"
 BLOCK = 1 << 20
 # First bytes of a file -> what opens it.
-COMPRESSIONS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 ZIP_MAGIC = b"PK\x03\x04"
 # A tar archive ends with zeros, two blocks of 512 bytes at least. The reader takes the first of them.
 TAR_END_BYTES = 512
@@ -104,12 +105,12 @@ def _unpack_members(archive: str, folder: str) -> None:
     try:
       for member in _members(raw):
         path = os.path.join(folder, *_parts(archive, member))
-        if member.kind == "folder":
+        if member.content is None:  # A folder.
           os.makedirs(path, exist_ok=True)
           continue
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "xb") as file:
-          for block in iter(lambda content=member.content: content.read(BLOCK), b""):
+          for block in iter(functools.partial(member.content.read, BLOCK), b""):
             file.write(block)
         bar.update(max(0, raw.tell() - bar.n))
     except (*DAMAGE, OSError) as error:
@@ -154,8 +155,8 @@ def _tar_members(stream: IO[bytes]) -> Iterator[Member]:
   with tarfile.open(fileobj=stream, mode="r:") as tar:
     while (info := tar.next()) is not None:
       yield Member(info.name, _tar_kind(info), tar.extractfile(info) if info.isreg() else None)
-      # It would keep the headers of all files.
-      tar.members.clear()
+      # It would keep the headers of all files, in a list that the types of the standard library leave out.
+      tar.members.clear()  # type: ignore[attr-defined]
   # The reader takes any header that it cannot make sense of, and a sudden end between two files, for the end of the
   # archive. Reading on also lets the decompressor compare its checksum.
   num_zeros = 0

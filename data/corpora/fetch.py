@@ -1,5 +1,6 @@
 """Fetches files over HTTP: goes on where it stopped, tries mirrors, and accepts nothing whose checksum is wrong."""
 
+import functools
 import hashlib
 import http
 import http.client
@@ -95,7 +96,8 @@ def fetch(urls: Sequence[str], path: str, checksum: str | None = None, patience:
     # What was there before may itself be what is wrong: then the mirror gets a second chance, from the start.
     for _ in range(2 if _size(part) else 1):
       try:
-        _patiently(lambda url=url: _fetch_rest(url, part, patience.timeout), url, patience, lambda: _size(part))
+        fetch_rest = functools.partial(_fetch_rest, url, part, patience.timeout)
+        _patiently(fetch_rest, url, patience, lambda: _size(part))
       except _MirrorError as problem:
         problems.append(f"{url}: {problem}")
         break
@@ -138,7 +140,7 @@ def remote_size(urls: Sequence[str], patience: Patience = BRIEF) -> int | None:
   problems = []
   for url in urls:
     try:
-      return _patiently(lambda url=url: ask(url), url, patience, lambda: 0)
+      return _patiently(functools.partial(ask, url), url, patience, lambda: 0)
     except _MirrorError as problem:
       problems.append(f"{url}: {problem}")
   raise UserError(f"cannot reach what is to be fetched ({'; '.join(problems)}); check the connection and the address")

@@ -356,6 +356,9 @@ def _entry_maker(wav_folder: str | None) -> Callable[[Utterance], manifest.Entry
     size = manifest.duration_to_size(audio.audio_duration(utterance.path))
     return manifest.Entry(utterance.path, size, utterance.text)
 
+  if not wav_folder:
+    return from_flac
+
   def from_wav(utterance: Utterance) -> manifest.Entry:
     flac = from_flac(utterance)
     name = os.path.basename(flac.path).removesuffix(".flac")
@@ -364,7 +367,7 @@ def _entry_maker(wav_folder: str | None) -> Callable[[Utterance], manifest.Entry
       utterances.write_wav(path, audio.read_audio(flac.path, SAMPLE_RATE))
     return flac._replace(path=path, size=os.path.getsize(path))
 
-  return from_wav if wav_folder else from_flac
+  return from_wav
 
 
 def _manifest_path(data_dir: str, name: str) -> str:

@@ -7,7 +7,7 @@ import sys
 import threading
 import wave
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -73,7 +73,7 @@ def split_of_key(key: str) -> str:
   return "test" if percent < DEV_PERCENT + TEST_PERCENT else "train"
 
 
-def prepare_splits(folder: str, parts: dict[str, Sequence[Utterance]], options: Options) -> dict[str, str]:
+def prepare_splits(folder: str, parts: Mapping[str, Sequence[Utterance]], options: Options) -> dict[str, str]:
   """Write the manifest of each split.
 
   Transcripts are brought to the vocabulary. Those that cannot be, and recordings that cannot be read, are left out: they
@@ -180,7 +180,8 @@ def update_copy(path: str, source: str, read: Callable[[str], np.ndarray]) -> No
   stamp = os.stat(source).st_mtime_ns if os.path.exists(source) else None
   if not os.path.exists(path) or os.stat(path).st_mtime_ns != stamp:
     write_wav(path, read(source))
-    os.utime(path, ns=(stamp, stamp))
+    if stamp is not None:
+      os.utime(path, ns=(stamp, stamp))
 
 
 def make_clean(folder: str) -> None:

@@ -3,6 +3,7 @@
 import pathlib
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 
@@ -35,7 +36,7 @@ def definer(flag_values: flags.FlagValues) -> Callable[..., None]:
     that kind takes.
   """
 
-  def define(kind: Callable, name: str, default, text: str, **options) -> None:
+  def define(kind: Callable, name: str, default: Any, text: str, **options: Any) -> None:
     kind(name=name, default=default, help=help_wrap(text), flag_values=flag_values, **options)
 
   return define

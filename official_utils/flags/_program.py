@@ -121,6 +121,6 @@ def _flag_help(flag: flags.Flag) -> str:
 
 def _default(flag: flags.Flag) -> str:
   """Return a flag's default as one would write it, or 'none'."""
-  if flag.default in (None, "", []):
+  if flag.default_as_str is None or flag.default in ("", []):
     return "none"
   return flag.default_as_str.strip("'\"")

@@ -3,6 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 
@@ -30,7 +31,7 @@ def register_key_flags_in_core(define: Callable[..., list[str]]) -> Callable[...
   """
 
   @functools.wraps(define)
-  def define_in_core(*args, flag_values: flags.FlagValues = flags.FLAGS, **kwargs) -> None:
+  def define_in_core(*args: Any, flag_values: flags.FlagValues = flags.FLAGS, **kwargs: Any) -> None:
     for name in define(*args, flag_values=flag_values, **kwargs):
       flags.declare_key_flag(name, flag_values=flag_values)
 
@@ -42,7 +43,7 @@ define_benchmark = register_key_flags_in_core(_benchmark.define_benchmark)
 define_performance = register_key_flags_in_core(_performance.define_performance)
 
 
-def set_defaults(flag_values: flags.FlagValues = flags.FLAGS, **defaults) -> None:
+def set_defaults(flag_values: flags.FlagValues = flags.FLAGS, **defaults: Any) -> None:
   """Give defined flags the defaults of one program.
 
   Args:

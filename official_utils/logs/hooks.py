@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from absl import logging
@@ -11,10 +11,10 @@ from official_utils.lazy import tf
 from official_utils.logs.logger import BaseBenchmarkLogger
 
 SecondOrStepTimer = tf.compat.v1.train.SecondOrStepTimer
-SessionRunArgs = tf.compat.v1.train.SessionRunArgs
-SessionRunContext = tf.compat.v1.train.SessionRunContext
-SessionRunHook = tf.compat.v1.train.SessionRunHook
-SessionRunValues = tf.compat.v1.train.SessionRunValues
+SessionRunArgs: TypeAlias = tf.compat.v1.train.SessionRunArgs
+SessionRunContext: TypeAlias = tf.compat.v1.train.SessionRunContext
+SessionRunHook: TypeAlias = tf.compat.v1.train.SessionRunHook
+SessionRunValues: TypeAlias = tf.compat.v1.train.SessionRunValues
 
 
 class TensorHook(SessionRunHook):
@@ -102,8 +102,8 @@ class ExamplesPerSecondHook(SessionRunHook):
     """Start counting anew; a hook may serve one session after the other."""
     self._global_step = tf.identity(tf.compat.v1.train.get_global_step())
     self._num_steps = 0
-    # The moments of the last warm step, of the last record and of the last step.
-    self._start = self._recorded = self._latest = None
+    # The moments of the last warm step, of the last record and of the last step; of step 0 where there was none.
+    self._start = self._recorded = self._latest = _Moment(0, 0.0)
 
   def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
     """Count the step, and record the speed where it is due."""
@@ -111,7 +111,7 @@ class ExamplesPerSecondHook(SessionRunHook):
     if self._num_steps < self._warm_steps:
       return
     self._latest = _Moment(self._num_steps, time.perf_counter())
-    if self._start is None:
+    if not self._start.steps:
       self._start = self._recorded = self._latest
     elif self._is_due():
       self._record(run_context.session)
@@ -123,9 +123,9 @@ class ExamplesPerSecondHook(SessionRunHook):
 
   def _is_due(self) -> bool:
     """Tell whether enough steps or seconds have passed since the last record."""
-    if self._every_n_steps is None:
+    if self._every_n_secs is not None:
       return self._latest.seconds - self._recorded.seconds >= self._every_n_secs
-    return self._latest.steps - self._recorded.steps >= self._every_n_steps
+    return self._every_n_steps is not None and self._latest.steps - self._recorded.steps >= self._every_n_steps
 
   def _record(self, session: tf.compat.v1.Session) -> None:
     """Hand the two speeds to the logger."""

@@ -1,5 +1,7 @@
 """Makes training hooks by name, and loads TensorFlow only when it makes one."""
 
+from collections.abc import Callable, Sequence
+
 from official_utils.lazy import tf
 from official_utils.logs.logger import BaseBenchmarkLogger
 
@@ -7,7 +9,7 @@ from official_utils.logs.logger import BaseBenchmarkLogger
 TENSORS_TO_LOG = ("learning_rate", "cross_entropy")
 
 
-def get_train_hooks(name_list: list[str] | None, **kwargs) -> list["tf.compat.v1.train.SessionRunHook"]:
+def get_train_hooks(name_list: Sequence[str] | None, **kwargs: object) -> list["tf.compat.v1.train.SessionRunHook"]:
   """Make the hooks that --hooks names.
 
   Args:
@@ -31,7 +33,7 @@ def get_train_hooks(name_list: list[str] | None, **kwargs) -> list["tf.compat.v1
 
 
 def get_logging_tensor_hook(
-  every_n_iter: int = 100, tensors_to_log: tuple[str, ...] = TENSORS_TO_LOG, **_
+  every_n_iter: int = 100, tensors_to_log: tuple[str, ...] = TENSORS_TO_LOG, **_: object
 ) -> "tf.compat.v1.train.SessionRunHook":
   """Make a hook that writes tensors to the screen.
 
@@ -47,7 +49,7 @@ def get_logging_tensor_hook(
   return hooks.LoggingTensorHook(tensors_to_log, every_n_iter=every_n_iter)
 
 
-def get_profiler_hook(model_dir: str, save_steps: int = 1000, **_) -> "tf.compat.v1.train.SessionRunHook":
+def get_profiler_hook(model_dir: str, save_steps: int = 1000, **_: object) -> "tf.compat.v1.train.SessionRunHook":
   """Make a hook that writes the time that each operation takes, as timeline-STEP.json for chrome://tracing.
 
   Args:
@@ -67,7 +69,7 @@ def get_examples_per_second_hook(
   every_n_steps: int = 100,
   warm_steps: int = 5,
   metric_logger: BaseBenchmarkLogger | None = None,
-  **_,
+  **_: object,
 ) -> "tf.compat.v1.train.SessionRunHook":
   """Make a hook that records how many examples a second are trained.
 
@@ -91,7 +93,7 @@ def get_logging_metric_hook(
   tensors_to_log: tuple[str, ...] = TENSORS_TO_LOG,
   every_n_secs: float = 600,
   metric_logger: BaseBenchmarkLogger | None = None,
-  **_,
+  **_: object,
 ) -> "tf.compat.v1.train.SessionRunHook":
   """Make a hook that records tensors as metrics of the benchmark logger.
 
@@ -108,7 +110,7 @@ def get_logging_metric_hook(
   return metric_hook.LoggingMetricHook(tensors_to_log, every_n_secs=every_n_secs, metric_logger=metric_logger)
 
 
-HOOKS = {
+HOOKS: dict[str, Callable[..., "tf.compat.v1.train.SessionRunHook"]] = {
   "loggingtensorhook": get_logging_tensor_hook,
   "profilerhook": get_profiler_hook,
   "examplespersecondhook": get_examples_per_second_hook,

@@ -210,7 +210,7 @@ def machine_config() -> dict[str, object]:
   """Return what the machine has: processors, memory in bytes, GPUs."""
   details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
   page = os.sysconf("SC_PAGE_SIZE")
-  memory = {"memory_total": os.sysconf("SC_PHYS_PAGES") * page}
+  memory: dict[str, object] = {"memory_total": os.sysconf("SC_PHYS_PAGES") * page}
   if "SC_AVPHYS_PAGES" in os.sysconf_names:  # macOS does not tell.
     memory["memory_available"] = os.sysconf("SC_AVPHYS_PAGES") * page
   return {
@@ -222,7 +222,7 @@ def machine_config() -> dict[str, object]:
 
 def cpu_info(path: str = "/proc/cpuinfo") -> dict[str, object]:
   """Return the number and kind of the processors, with their mean clock where the system tells it."""
-  info = {"num_cores": os.cpu_count(), "cpu_info": platform.processor() or platform.machine()}
+  info: dict[str, object] = {"num_cores": os.cpu_count(), "cpu_info": platform.processor() or platform.machine()}
   if not os.path.exists(path):
     return info
   with open(path, encoding="utf-8") as file:
@@ -251,7 +251,7 @@ def _evaluation_records(eval_results: Mapping[str, float]) -> list[dict[str, obj
   """Return a line of metric.log for each number of an evaluation."""
   if "global_step" not in eval_results:
     raise ValueError(f"the results of an evaluation lack global_step: {sorted(eval_results)}")
-  step = eval_results["global_step"]
+  step = int(eval_results["global_step"])
   return [
     metric_record(name, value, global_step=step)
     for name, value in sorted(eval_results.items())

@@ -32,4 +32,4 @@ class LoggingMetricHook(TensorHook):
   def report(self, values: dict[str, np.ndarray], global_step: int) -> None:
     """Record each tensor."""
     for name, value in values.items():
-      self._metric_logger.log_metric(name, value, global_step=global_step)
+      self._metric_logger.log_metric(name, float(value), global_step=global_step)

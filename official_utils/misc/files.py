@@ -25,10 +25,10 @@ def atomic_writer(path: str, mode: str = "w") -> Iterator[IO]:
   """
   folder = os.path.dirname(os.path.abspath(path))
   os.makedirs(folder, exist_ok=True)
-  text_options = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+  encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
   descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)[:_PREFIX]}.")
   try:
-    with open(descriptor, mode, **text_options) as file:
+    with open(descriptor, mode, encoding=encoding, newline=newline) as file:
       yield file
       file.flush()
       os.fsync(file.fileno())

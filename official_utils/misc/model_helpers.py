@@ -3,6 +3,7 @@
 import numbers
 import os
 import shutil
+from collections.abc import Sequence
 
 from absl import logging
 
@@ -29,7 +30,7 @@ def past_stop_threshold(stop_threshold: float | None, eval_metric: float) -> boo
   return eval_metric <= stop_threshold
 
 
-def clean_model_dir(model_dir: str, marker_files: list[str]) -> None:
+def clean_model_dir(model_dir: str, marker_files: Sequence[str]) -> None:
   """Remove a folder that an earlier run made, and say so.
 
   Args:

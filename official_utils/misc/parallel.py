@@ -4,7 +4,7 @@ import collections
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +16,9 @@ def available_cpus() -> int:
   return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], num_threads: int, window: int) -> Iterator[Any]:
+def ordered_map(
+  function: Callable[[Any], Any], items: Iterable[Any], num_threads: int, window: int
+) -> Generator[Any, None, None]:
   """Yield `function(item)` for each item, in the order of the items.
 
   Closing the generator drops what has not begun, waits for what has, and ends the threads.
