@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 # The official code's kernels span 41 frames and 11 bins (40 ms an output step); the paper's 11 frames and 41 bins (20 ms).
-_CONV_LAYOUTS = {
+CONV_LAYOUTS = {
   "official": (convolution.ConvSpec((41, 11), (2, 2)), convolution.ConvSpec((21, 11), (2, 1))),
   "paper": (convolution.ConvSpec((11, 41), (2, 2)), convolution.ConvSpec((11, 21), (1, 2))),
 }
@@ -37,14 +37,14 @@ def compute_output_length(num_frames: Any, settings: DeepSpeech2Settings) -> Any
   Returns:
     The number of steps, of the same kind.
   """
-  for spec in _CONV_LAYOUTS[settings.conv_layout]:
+  for spec in CONV_LAYOUTS[settings.conv_layout]:
     num_frames = convolution.output_size(num_frames, spec)
   return num_frames
 
 
 def count_frames_per_step(settings: DeepSpeech2Settings) -> int:
   """Count the frames from the beginning of one output step to that of the next."""
-  return math.prod(spec.strides[0] for spec in _CONV_LAYOUTS[settings.conv_layout])
+  return math.prod(spec.strides[0] for spec in CONV_LAYOUTS[settings.conv_layout])
 
 
 def make_network(
@@ -172,7 +172,7 @@ class DeepSpeech2(NamedTuple):
       # Not a product: what lies in the padding may be anything, and zero times infinity is not zero.
       is_real = tf.sequence_mask(lengths, tf.shape(inputs)[1])
       inputs = tf.where(is_real[:, :, tf.newaxis, tf.newaxis], inputs, tf.zeros_like(inputs))
-    for number, spec in enumerate(_CONV_LAYOUTS[self.conv_layout]):
+    for number, spec in enumerate(CONV_LAYOUTS[self.conv_layout]):
       inputs, lengths = convolution.conv_layer(inputs, lengths, spec, f"cnn_{number + 1}", self.compute_dtype)
       mask = self._image_mask(inputs, lengths)
       inputs = self._normalize(tf.nn.relu6(inputs), training, number, mask)

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 import deep_speech_model
+import networks
 from layers import convolution
 from official_utils.lazy import tf
+from settings import DeepSpeech2Settings
 
 
 def naive_convolution(inputs, kernel, spec):
@@ -42,13 +44,14 @@ def test_output_length_equals_the_original_network():
   first, second = deep_speech_model.CONV_LAYOUTS["official"]
   bins = convolution.output_size(convolution.output_size(161, first, 1), second, 1)
   for frames, shape in shapes.items():
-    assert shape == [1, deep_speech_model.compute_output_length(int(frames)), bins, second.filters]
+    assert shape == [1, networks.output_length(DeepSpeech2Settings())(int(frames)), bins, second.filters]
 
 
 def test_output_length_rounds_up():
   frames = np.arange(1, 5000)
-  np.testing.assert_array_equal(deep_speech_model.compute_output_length(frames), (frames + 3) // 4)
-  np.testing.assert_array_equal(deep_speech_model.compute_output_length(frames, "paper"), (frames + 1) // 2)
+  for layout, stride in (("official", 4), ("paper", 2)):
+    rule = networks.output_length(DeepSpeech2Settings(conv_layout=layout))
+    np.testing.assert_array_equal(rule(frames), (frames + stride - 1) // stride)
 
 
 def test_sequence_mask():
