@@ -103,11 +103,8 @@ def model_fn(
   losses = ctc_loss(features["label_length"], tf.expand_dims(lengths, axis=1), labels, logits)
   loss = tf.reduce_sum(losses * features["weight"]) if "weight" in features else tf.reduce_mean(losses)
   if mode == tf_estimator.ModeKeys.EVAL:
-    label_lengths, greedy_decoder = (
-      tf.squeeze(features["label_length"], axis=1),
-      _greedy_decoder(params["speech_labels"]),
-    )
-    metrics = evaluation.error_metrics(logits, lengths, labels, label_lengths, greedy_decoder)
+    said = labels, tf.squeeze(features["label_length"], axis=1)
+    metrics = evaluation.error_metrics(logits, lengths, *said, _greedy_decoder(params["speech_labels"]))
     return tf_estimator.EstimatorSpec(mode, loss=loss, eval_metric_ops=metrics)
   input_wait.seconds_waited(features["features"])
   return tf_estimator.EstimatorSpec(mode, loss=loss, train_op=params["optimizer"].minimize(loss))
@@ -288,11 +285,7 @@ def export_checkpoint(flags_obj: flags.FlagValues) -> list[str]:
   return folders
 
 
-_MODES: dict[str, Callable[[flags.FlagValues], object]] = {
-  "train": run_deep_speech,
-  "evaluate": evaluate_checkpoint,
-  "export": export_checkpoint,
-}
+_MODES: dict[str, Callable] = {"train": run_deep_speech, "evaluate": evaluate_checkpoint, "export": export_checkpoint}
 
 
 def main(_: list[str]) -> None:
