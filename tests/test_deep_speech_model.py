@@ -173,11 +173,14 @@ def exact_losses():
   return train_losses(None, 12)
 
 
-@pytest.mark.parametrize(("compute_dtype", "tolerance"), [("float16", 10 * 2**-11), ("bfloat16", 10 * 2**-8)])
-def test_training_in_half_precision_descends_beside_float32(compute_dtype, tolerance, exact_losses):
-  losses = train_losses(compute_dtype, 12)
-  assert losses[0] == pytest.approx(exact_losses[0], rel=tolerance)
-  assert losses != exact_losses
+# Without hardware for it, a step in float16 takes ten seconds.
+@pytest.mark.parametrize(
+  ("compute_dtype", "tolerance", "num_steps"), [("float16", 10 * 2**-11, 3), ("bfloat16", 10 * 2**-8, 12)]
+)
+def test_training_in_half_precision_descends_beside_float32(compute_dtype, tolerance, num_steps, exact_losses):
+  losses = train_losses(compute_dtype, num_steps)
+  assert losses == pytest.approx(exact_losses[:num_steps], rel=tolerance)
+  assert losses != exact_losses[:num_steps]
   assert losses[-1] < 0.7 * losses[0]
   assert exact_losses[-1] < 0.7 * exact_losses[0]
 
