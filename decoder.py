@@ -10,7 +10,7 @@ import numpy as np
 
 import scoring
 
-# What a decoder may want of the network, by the names of its predictions.
+# The outputs that a decoder may ask of the network, by the names of its predictions.
 LOG_PROBS = "log_probs"
 CLASSES = "classes"
 
@@ -22,11 +22,11 @@ class TimedWord:
   Attributes:
     text: the word; never empty, without white space.
     start: first frame of its first label.
-    end: one past the last frame of its last label. A network trained with CTC may give a label later than its sound and
-      for a frame only, so these are the frames where the word was decided, at most near those where it was spoken.
-    confidence: geometric mean over the word's labels of the highest posterior that each has in its run of frames, more
-      than 0 and at most 1. It orders words by how sure the network was of its best path; it is not the probability that
-      the word is right, and a network that is too sure of itself makes it too high.
+    end: one past the last frame of its last label. A network trained with CTC may emit a label later than its sound and
+      for a single frame, so these are the frames where the word was decided, only roughly those where it was spoken.
+    confidence: geometric mean over the word's labels of each label's highest posterior in its run of frames, above 0
+      and at most 1. It orders words by how sure the network was of its best path; it is not the probability that the
+      word is right, and an overconfident network makes it too high.
   """
 
   text: str
@@ -37,16 +37,16 @@ class TimedWord:
 
 @dataclass(frozen=True)
 class Hypothesis:
-  """What a decoder heard in one utterance.
+  """The result of decoding one utterance.
 
   Attributes:
     text: the transcript.
     log_prob: natural logarithm of the probability of the path through the frames that gave the text: the sum of its
       frames' scores. Other paths may give the same text, so the text is at least this probable. Decoded from logits,
-      it is the sum of those logits: fit to compare paths of the same frames, but no probability. None where the decoder
-      knows classes alone.
-    words: the words that white space separates in the text; none where the decoder knows classes alone.
-    alternatives: the next best hypotheses, from good to bad, of a decoder that has them.
+      it is the sum of those logits: good for comparing paths of the same frames, but not a probability. None if the
+      decoder only has classes.
+    words: the words of the text, separated by white space; empty if the decoder only has classes.
+    alternatives: the next best hypotheses, best first, if the decoder has them.
   """
 
   text: str
@@ -56,11 +56,11 @@ class Hypothesis:
 
 
 class Decoder(Protocol):
-  """What turns the network's outputs into texts. Evaluation and transcribing are given one and never make one.
+  """Turns the network's outputs into texts. Evaluation and transcribing are given a decoder and never make one.
 
   Attributes:
-    labels: one label a class of the network, the blank's included.
-    wants: what it decodes: LOG_PROBS or CLASSES.
+    labels: one label per class of the network, the blank's included.
+    wants: the output that it decodes: LOG_PROBS or CLASSES.
   """
 
   labels: Sequence[str]
@@ -70,12 +70,12 @@ class Decoder(Protocol):
     """Decode a batch.
 
     Args:
-      outputs: what it wants: log-probabilities [batch, time, classes], or integers [batch, time], the best class of each
-        frame.
-      lengths: integers [batch], frames of each utterance. What lies behind them is padding and never looked at.
+      outputs: as `wants` says: log-probabilities [batch, time, classes], or integers [batch, time], the best class of
+        each frame.
+      lengths: integers [batch], frames of each utterance. Frames beyond them are padding and are never looked at.
 
     Returns:
-      The best hypothesis of each utterance, its alternatives with it.
+      The best hypothesis of each utterance, with its alternatives.
     """
 
 
@@ -83,22 +83,22 @@ class GreedyDecoder:
   """Takes the best label of each frame, merges its runs and drops the blanks.
 
   Attributes:
-    labels: one label a class of the network, the blank's included.
+    labels: one label per class of the network, the blank's included.
     blank_index: class of the blank.
-    wants: LOG_PROBS, which gives scores and words with their times, or CLASSES, which gives texts alone: little has to
-      leave the graph for these.
+    wants: LOG_PROBS, which gives scores and words with their times, or CLASSES, which gives only texts but takes far
+      less out of the graph.
   """
 
   def __init__(self, labels: Sequence[str], blank_index: int | None = None, wants: str = LOG_PROBS):
     """Keep the alphabet.
 
     Args:
-      labels: one label a class of the network, the blank's included: a string or a list of strings.
+      labels: one label per class of the network, the blank's included: a string or a list of strings.
       blank_index: class of the CTC blank; None means the last.
       wants: LOG_PROBS or CLASSES.
     """
     if not labels:
-      raise ValueError("the alphabet is empty: it needs at least the label of the blank")
+      raise ValueError("the alphabet is empty: it needs at least the blank's label")
     self.labels: Sequence[str] = tuple(labels)
     self.blank_index = len(labels) - 1 if blank_index is None else blank_index
     self.wants = wants
@@ -107,16 +107,16 @@ class GreedyDecoder:
         f"blank_index is {blank_index}, but the alphabet's {len(labels)} labels are 0 to {len(labels) - 1}"
       )
     if wants not in (LOG_PROBS, CLASSES):
-      raise ValueError(f"wants is {wants!r}, but there are {LOG_PROBS!r} and {CLASSES!r}")
+      raise ValueError(f"wants is {wants!r}; give {LOG_PROBS!r} or {CLASSES!r}")
 
   def decode(self, outputs: np.ndarray, lengths: Sequence[int] | np.ndarray) -> list[Hypothesis]:
     """Decode a batch; see `Decoder.decode`.
 
-    Logits give the same texts and words as log-probabilities. Of equal values in a frame, the first is the best.
+    Logits give the same texts and words as log-probabilities. Of equal best values in a frame, the first wins.
 
     Raises:
-      ValueError: if the shapes do not fit, a class is none of the alphabet's, or a frame has no best label because of a
-        NaN or of infinities.
+      ValueError: if the shapes do not fit, a class is not in the alphabet, or a frame has no best label because of a
+        NaN or an infinity.
     """
     outputs, lengths = np.asarray(outputs), np.asarray(lengths)
     if self.wants == CLASSES:
@@ -131,7 +131,7 @@ class GreedyDecoder:
     ]
 
   def _check_shapes(self, log_probs: np.ndarray, lengths: np.ndarray) -> None:
-    """Refuse a batch that does not fit the alphabet or its own lengths, quoting what came and what was expected."""
+    """Refuse a batch that does not fit the alphabet or its own lengths, quoting what it is and what was expected."""
     if log_probs.ndim != 3 or log_probs.shape[2] != len(self.labels):
       raise ValueError(
         f"log_probs has shape {list(log_probs.shape)}, but the alphabet has {len(self.labels)} labels: "
@@ -144,7 +144,7 @@ class GreedyDecoder:
         f"expected integers of shape [{batch}]"
       )
     if np.any((lengths < 0) | (lengths > time)):
-      raise ValueError(f"lengths has {lengths.min()} to {lengths.max()} frames, but log_probs has {time} frames")
+      raise ValueError(f"lengths are {lengths.min()} to {lengths.max()} frames, but log_probs has {time} frames")
 
   def _best_classes(self, log_probs: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Find the best class of each frame and its score in float64, both [batch, time]."""
@@ -203,7 +203,7 @@ class DeepSpeechDecoder:
   """The original's decoder of one utterance, and its error counts.
 
   Attributes:
-    labels: one label a class of the network, the blank's included.
+    labels: one label per class of the network, the blank's included.
     blank_index: class of the blank.
     int_to_char: label of each class.
   """
@@ -216,7 +216,7 @@ class DeepSpeechDecoder:
     self.int_to_char = dict(enumerate(labels))
 
   def convert_to_string(self, sequence: Sequence[int]) -> str:
-    """Join the labels of class numbers, each as it stands."""
+    """Join the labels of class numbers; nothing is merged or dropped."""
     return "".join(self.int_to_char[index] for index in sequence)
 
   def wer(self, decode: str, target: str) -> int:

@@ -1,4 +1,4 @@
-"""Trains DeepSpeech2 cycle by cycle, evaluates it after each, and stops early.
+"""Trains DeepSpeech2 in cycles, evaluates it after each, and stops once it is good enough.
 
 python data/download.py                  # fetch LibriSpeech
 python deep_speech.py --num_gpus=-1      # train and evaluate on all GPUs
@@ -36,16 +36,16 @@ from training import actions, evaluation, model_dir
 from training.optimizer import Optimizer
 from training.run import Options, Run, score_sets
 
-# Evaluation wants texts alone.
+# Evaluation needs only texts.
 _greedy_decoder = functools.partial(decoder.GreedyDecoder, wants=decoder.CLASSES)
 
 
 def compute_length_after_conv(
   max_time_steps: "tf.Tensor", ctc_time_steps: "tf.Tensor", input_length: "tf.Tensor"
 ) -> "tf.Tensor":
-  """Compute the output steps of each utterance by the original's float32 rule of three.
+  """Compute the output steps of each utterance by proportion in float32, as the original does.
 
-  Used with --mask_padding=false only: it is often one step short; `compute_output_length` of the model is exact.
+  Used only with --mask_padding=false: it is often one step short; `compute_output_length` of the model is exact.
 
   Args:
     max_time_steps: frames of the padded batch, a scalar.
@@ -83,10 +83,10 @@ def model_fn(
   """Build the graph of one mode for the Estimator.
 
   Args:
-    features: the dictionary that `data.dataset.batched_input_fn` describes; without "weight" all utterances count alike.
+    features: as `data.dataset.batched_input_fn` describes them; without "weight" all utterances count equally.
     labels: [batch, labels] int32, None when predicting.
     mode: one of the Estimator's ModeKeys.
-    params: what `make_estimator` gives; or num_classes alone, as the original gave it, with the rest left to the flags of
+    params: those of `make_estimator`; or only num_classes, as in the original, with the rest taken from the flags of
       the command line.
   """
   if "network" not in params:
@@ -120,11 +120,11 @@ def generate_dataset(
   """Read and check a manifest.
 
   Args:
-    data_dir: the manifest; the original calls it so.
+    data_dir: the manifest; the name is the original's.
     flags_obj: the parsed flags.
-    is_training: whether utterances that CTC cannot align are left out; what is scored keeps them.
-    settings: the model's; None for what the flags say.
-    vocabulary_file: likewise.
+    is_training: whether to leave out utterances that CTC cannot align; sets that are scored keep them.
+    settings: the model's; None takes them from the flags.
+    vocabulary_file: the vocabulary; None takes it from the flags.
   """
   settings = settings or speech_flags.model_settings(flags_obj)
   config = speech_dataset.DatasetConfig(
@@ -150,8 +150,8 @@ def make_estimator(
   Args:
     flags_obj: the parsed flags.
     speech_labels: the labels in order, the blank last.
-    devices: where each replica computes.
-    settings: the model's; None for what the flags say.
+    devices: the device of each replica.
+    settings: the model's; None takes them from the flags.
   """
   threads = flags_obj.inter_op_parallelism_threads, flags_obj.intra_op_parallelism_threads
   config = tf_estimator.RunConfig(
@@ -170,7 +170,7 @@ def _model_params(
   settings: ModelSettings | None = None,
   num_classes: int | None = None,
 ) -> dict[str, Any]:
-  """Gather what `model_fn` needs to know; what is not given follows from the flags."""
+  """Gather the params of `model_fn`; what is not given follows from the flags."""
   speech_labels = list(speech_labels or vocabulary.read_vocabulary(flags_obj.vocabulary_file))
   settings = settings or speech_flags.model_settings(flags_obj)
   network = networks.make_network(
@@ -206,7 +206,7 @@ def run_deep_speech(flags_obj: flags.FlagValues = flags.FLAGS, devices: Sequence
 
   Args:
     flags_obj: the parsed flags.
-    devices: one a replica, such as ["/gpu:0", "/gpu:1"]; None takes what --num_gpus asks for.
+    devices: one per replica, such as ["/gpu:0", "/gpu:1"]; None takes the devices that --num_gpus asks for.
 
   Returns:
     The results of the test set, or {} without one.
@@ -238,20 +238,20 @@ def run_deep_speech(flags_obj: flags.FlagValues = flags.FLAGS, devices: Sequence
 
 
 def _publisher(flags_obj: flags.FlagValues, settings: ModelSettings, labels: Sequence[str]) -> Callable | None:
-  """Make what exports a checkpoint after each cycle; None if nothing is to be exported."""
+  """Make the function that exports a checkpoint after each cycle; return None if nothing is to be exported."""
   folder, keep = speech_flags.export_dir(flags_obj), flags_obj.keep_exports
   return keep and functools.partial(exports.publish, settings=settings, labels=labels, export_dir=folder, keep=keep)
 
 
 def _find_checkpoint(flags_obj: flags.FlagValues) -> tuple[str, ModelSettings, list[str]]:
-  """Find the checkpoint that the flags ask for, with its settings and labels."""
+  """Find the checkpoint that the flags ask for, its settings and its labels."""
   speech_flags.check_flags(flags_obj)
   given = speech_flags.given_settings(flags_obj), speech_flags.given_vocabulary(flags_obj)
   return model_dir.find_checkpoint(flags_obj.model_dir, flags_obj.checkpoint, *given, flags_obj.vocabulary_file)
 
 
 def evaluate_checkpoint(flags_obj: flags.FlagValues, devices: Sequence[str] | None = None) -> list[dict]:
-  """Score a checkpoint on manifests with the first of the devices, print a line for each and return their results."""
+  """Score a checkpoint on manifests with the first device, print a line for each and return their results."""
   checkpoint, settings, labels = _find_checkpoint(flags_obj)
   devices = (devices or distribution_utils.list_devices(flags_obj.num_gpus))[:1]
   of_model = settings, model_dir.vocabulary_of(checkpoint, flags_obj.vocabulary_file)

@@ -20,7 +20,8 @@ __all__ = [
   "make_network",
 ]
 
-# The official code's kernels span 41 frames and 11 bins (40 ms an output step); the paper's 11 frames and 41 bins (20 ms).
+# The official code's kernels span 41 frames and 11 bins, with output steps of 40 ms; the paper's span 11 frames and 41
+# bins, with output steps of 20 ms.
 CONV_LAYOUTS = {
   "official": (convolution.ConvSpec((41, 11), (2, 2)), convolution.ConvSpec((21, 11), (2, 1))),
   "paper": (convolution.ConvSpec((11, 41), (2, 2)), convolution.ConvSpec((11, 21), (1, 2))),
@@ -43,7 +44,7 @@ def compute_output_length(num_frames: Any, settings: DeepSpeech2Settings) -> Any
 
 
 def count_frames_per_step(settings: DeepSpeech2Settings) -> int:
-  """Count the frames from the beginning of one output step to that of the next."""
+  """Count the frames from the start of one output step to the start of the next."""
   return math.prod(spec.strides[0] for spec in CONV_LAYOUTS[settings.conv_layout])
 
 
@@ -70,13 +71,13 @@ def make_network(
 
 
 def seeded_by_name(getter: Callable, name: str, initializer: Any = None, **settings: Any) -> "tf.Variable":
-  """Make a variable whose first value depends on the graph's seed and its own name, not on what else is in the graph.
+  """Make a variable whose initial value depends on the graph's seed and its own name, not on the rest of the graph.
 
   Args:
-    getter: makes it; this is what a variable scope calls a custom getter.
-    name: of the variable.
-    initializer: None for TensorFlow's default, which is drawn.
-    **settings: handed on.
+    getter: makes it; variable scopes call this function as a custom getter.
+    name: the variable's name.
+    initializer: None for TensorFlow's default, which draws at random.
+    **settings: passed on to the getter.
   """
   if initializer is None:
     initializer = tf.compat.v1.glorot_uniform_initializer(seed=zlib.crc32(name.encode()) // 2)
@@ -94,9 +95,9 @@ class DeepSpeech2(NamedTuple):
     num_classes: output classes, the blank (last) included.
     use_bias: whether the dense layer has a bias.
     conv_layout: "official" or "paper", the kernels of the convolutions.
-    mask_padding: whether padding is kept out of every layer; without it the original's numbers come out.
+    mask_padding: whether to keep padding out of every layer; without it the network gives the original's numbers.
     rnn_kernel: "native" or "cudnn", as `cudnn.choose_kernel` decides.
-    compute_dtype: the number format of products and recurrent steps; None takes that of the inputs.
+    compute_dtype: the number format of products and recurrent steps; None for the inputs' own.
   """
 
   num_rnn_layers: int
@@ -111,7 +112,7 @@ class DeepSpeech2(NamedTuple):
   compute_dtype: Any = None
 
   def __call__(self, inputs: "tf.Tensor", training: bool) -> "tf.Tensor":
-    """Compute logits of a batch in which every frame counts, as the original's network does.
+    """Compute the logits of a batch in which every frame counts, as the original's network does.
 
     Args:
       inputs: features [batch, frames, bins, 1].
@@ -125,7 +126,7 @@ class DeepSpeech2(NamedTuple):
     return logits
 
   def forward(self, inputs: "tf.Tensor", lengths: "tf.Tensor", training: bool) -> tuple["tf.Tensor", "tf.Tensor"]:
-    """Compute logits of a padded batch.
+    """Compute the logits of a padded batch.
 
     Args:
       inputs: features [batch, frames, bins, 1].
@@ -143,7 +144,7 @@ class DeepSpeech2(NamedTuple):
     """Compute what `forward` returns, within the variables' scope."""
     inputs, lengths = self._front_end(inputs, lengths, training)
     shape = tf.shape(inputs)
-    # From here on there is no padding, or all of it counts.
+    # From here on there is no padding, or it counts like real frames.
     batch = packing.plan(lengths if self.mask_padding else tf.fill(shape[:1], shape[1]), shape[1])
     rows = packing.pack(inputs, batch)
     for layer_id in range(1, self.num_rnn_layers + 1):
@@ -169,7 +170,7 @@ class DeepSpeech2(NamedTuple):
       [batch, time, bins * filters] and the lengths.
     """
     if self.mask_padding:
-      # Not a product: what lies in the padding may be anything, and zero times infinity is not zero.
+      # Not a product: the padding may hold any value, and zero times infinity is not zero.
       is_real = tf.sequence_mask(lengths, tf.shape(inputs)[1])
       inputs = tf.where(is_real[:, :, tf.newaxis, tf.newaxis], inputs, tf.zeros_like(inputs))
     for number, spec in enumerate(CONV_LAYOUTS[self.conv_layout]):
@@ -188,7 +189,7 @@ class DeepSpeech2(NamedTuple):
   def _normalize(
     self, inputs: "tf.Tensor", training: bool, number: int, mask: "tf.Tensor | None" = None
   ) -> "tf.Tensor":
-    """Apply batch normalisation; its name is as in the original's checkpoints, where the first bears no number."""
+    """Apply batch normalisation under its name in the original's checkpoints, where the first has no number."""
     name = f"batch_normalization_{number}" if number else "batch_normalization"
     momentum = normalization.MOMENTUM
     if training and self.mask_padding:

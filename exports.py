@@ -1,7 +1,7 @@
 """Writes, finds, loads and prunes exports: SavedModels from audio to text.
 
-In each of the folders BEST and LAST of an export_dir, every export has a folder named by its global step, as TensorFlow
-Serving wants it.
+In the folders BEST and LAST of an export_dir, every export has a folder named by its global step, as TensorFlow Serving
+expects.
 """
 
 import contextlib
@@ -22,18 +22,19 @@ from settings import ModelSettings
 BEST, LAST = "best", "last"
 SIGNATURE = "serving_default"
 WAV_SIGNATURE = "wav_bytes"
-# What every SavedModel has; how folders are called while one is written there, and when unfinished ones go, in seconds.
+# Every SavedModel has these two.
 _MODEL_FILE = "saved_model.pb"
 _ASSETS = "assets"
+# The prefix of folders that are being written, and the age at which unfinished ones are removed.
 _UNFINISHED = ".unfinished-"
 _SECONDS_TO_WRITE = 3600
 
 
 def find_export(path: str) -> str | None:
-  """Find the export that a path stands for: itself, or the newest best of an export_dir, or else its newest.
+  """Find the export that a path stands for: the path itself, or the newest best of an export_dir, or else the newest.
 
   Returns:
-    Its folder; None where none is.
+    Its folder; None if there is none.
   """
   if os.path.isfile(os.path.join(path, _MODEL_FILE)):
     return path
@@ -60,7 +61,7 @@ def load_export(folder: str) -> SpeechModel:
     tensors = [graph.get_tensor_by_name(name) for name in names]
   except (tf.errors.OpError, OSError, ValueError, KeyError, RuntimeError) as error:
     session.close()
-    # What TensorFlow says of it goes on for pages.
+    # TensorFlow's own message fills pages.
     raise _damaged_export(folder, type(error).__name__) from error
   if tensors[2].shape[2] != len(labels):
     raise _damaged_export(folder, f"{inference.LABELS_FILE} has {len(labels)} labels for {tensors[2].shape[2]} classes")
@@ -68,7 +69,7 @@ def load_export(folder: str) -> SpeechModel:
 
 
 def _damaged_export(folder: str, reason: str) -> UserError:
-  return UserError(f"{folder}: the export is damaged ({reason}); export the model anew with --mode=export")
+  return UserError(f"{folder}: the export is damaged ({reason}); export the model again with --mode=export")
 
 
 def export_model(checkpoint: str, settings: ModelSettings, labels: Sequence[str], folder: str) -> None:
@@ -78,7 +79,7 @@ def export_model(checkpoint: str, settings: ModelSettings, labels: Sequence[str]
     checkpoint: the checkpoint's prefix, such as model_dir/model.ckpt-1200.
     settings: the model's.
     labels: the labels in order, the blank last.
-    folder: where to write; an export that is there already is replaced.
+    folder: the folder to write; an existing export is replaced.
   """
   with _clear_errors(folder), _replaced(folder) as unfinished:
     _write_saved_model(checkpoint, settings, labels, unfinished)
@@ -86,7 +87,7 @@ def export_model(checkpoint: str, settings: ModelSettings, labels: Sequence[str]
 
 @contextlib.contextmanager
 def _clear_errors(folder: str) -> Iterator[None]:
-  """Say in a line why an export cannot be written."""
+  """Say in one line why an export cannot be written."""
   try:
     yield
   except (OSError, tf.errors.OpError) as error:
@@ -96,13 +97,13 @@ def _clear_errors(folder: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _replaced(folder: str) -> Iterator[str]:
-  """Give a folder to write to that takes the place of `folder` when all is well."""
+  """Open a scratch folder to write to, which replaces `folder` when the block ends well."""
   parent = os.path.dirname(os.path.abspath(folder))
   os.makedirs(parent, exist_ok=True)
   with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=parent) as scratch:
     unfinished = os.path.join(scratch, "export")
     yield unfinished
-    # A folder cannot be renamed over another. In between there is none for a moment, but never half of one.
+    # A folder cannot be renamed over another: for a moment there is none, but never half of one.
     if os.path.lexists(folder):
       os.rename(folder, os.path.join(scratch, "replaced"))
     os.rename(unfinished, folder)
@@ -116,16 +117,16 @@ def _write_saved_model(checkpoint: str, settings: ModelSettings, labels: Sequenc
       session,
       [tf.saved_model.SERVING],
       _signatures(tensors),
-      # An older TensorFlow logs an error for each attribute that is new, whatever its value.
+      # An older TensorFlow logs an error for each attribute it does not know, whatever its value.
       strip_default_attrs=True,
     )
     builder.save()
-  # Not through the graph, which would keep the path that they were written from.
+  # Not as assets of the graph, which would record the path that they were copied from.
   inference.write_description(os.path.join(folder, _ASSETS), settings, labels)
 
 
 def _signatures(tensors: inference.AudioToText) -> dict[str, Any]:
-  """Describe both ways in."""
+  """Describe both signatures."""
   outputs = {name: getattr(tensors, name) for name in ("text", "log_probs", "lengths")}
   ways_in = {SIGNATURE: ("audio", "length"), WAV_SIGNATURE: ("wav_bytes",)}
   make = tf.compat.v1.saved_model.signature_def_utils.predict_signature_def
@@ -141,7 +142,7 @@ def publish(
   is_best: bool,
   keep: int | None = None,
 ) -> list[str]:
-  """Export a model as the last one, and as the best one if it is.
+  """Export a model as the last one, and also as the best one if it is.
 
   Args:
     checkpoint: the checkpoint's prefix.
@@ -149,8 +150,8 @@ def publish(
     labels: the labels in order, the blank last.
     export_dir: the folder of exports.
     step: the checkpoint's global step.
-    is_best: whether none before was as good.
-    keep: how many of each kind to keep, those that were written last; None for all.
+    is_best: whether no earlier model was as good.
+    keep: how many of each kind to keep, the newest ones; None for all.
 
   Returns:
     The folders of the new exports.
@@ -168,7 +169,7 @@ def publish(
 
 
 def _copy_export(source: str, folder: str) -> None:
-  """Copy an export; where the file system can, without storing its bytes twice."""
+  """Copy an export, by hard links where the file system has them."""
 
   def link(origin: str, copy: str) -> None:
     try:
@@ -183,7 +184,7 @@ def _copy_export(source: str, folder: str) -> None:
 def _exports(folder: str) -> list[str]:
   """List the exports of one kind in the order in which they were written.
 
-  Not by step: what a new run in the folder of an old one writes is newer.
+  Not by step: a new run in an old run's folder starts again at low steps, and its exports are the newer ones.
   """
   try:
     names = os.listdir(folder) if os.path.isdir(folder) else []
@@ -195,7 +196,7 @@ def _exports(folder: str) -> list[str]:
 
 
 def _tidy(folder: str, keep: int | None) -> None:
-  """Remove all exports but the newest ones, and what was left unfinished long ago."""
+  """Remove all exports but the newest, and folders left unfinished long ago."""
   for path in _exports(folder)[:-keep] if keep else []:
     with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder) as scratch:
       os.rename(path, os.path.join(scratch, "removed"))

@@ -1,4 +1,4 @@
-"""Makes a model in memory out of settings and a checkpoint: the graph from audio to log-probabilities and text."""
+"""Makes a model in memory from settings and a checkpoint: the graph from audio to log-probabilities and text."""
 
 import contextlib
 import os
@@ -16,12 +16,12 @@ from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
 from settings import SETTINGS_FILE, ModelSettings, read_settings, write_settings
 
-# What lies beside a checkpoint and among the assets of an export, with settings.json: the labels in order, the blank last.
+# The labels in order, the blank last. Like settings.json, it is beside a checkpoint and among an export's assets.
 LABELS_FILE = "vocabulary.txt"
 
 
 def write_description(folder: str, settings: ModelSettings, labels: Sequence[str]) -> None:
-  """Write down what the weights of a model mean."""
+  """Write the settings and the labels of a model, without which its weights mean nothing."""
   write_settings(os.path.join(folder, SETTINGS_FILE), settings)
   vocabulary.write_vocabulary(os.path.join(folder, LABELS_FILE), labels)
 
@@ -36,7 +36,7 @@ def read_description(folder: str) -> tuple[ModelSettings, list[str]]:
     except OSError as error:
       raise UserError(
         f"{path}: cannot be read ({error.strerror}), and without it the weights have no meaning; restore it, or "
-        "export the model anew with --mode=export"
+        "export the model again with --mode=export"
       ) from error
   return read_settings(os.path.join(folder, SETTINGS_FILE)), vocabulary.read_vocabulary(
     os.path.join(folder, LABELS_FILE)
@@ -49,9 +49,9 @@ class AudioToText(NamedTuple):
   Attributes:
     audio: float32 [batch, samples], full scale being 1, at the network's sample rate; to be fed.
     length: int32 [batch], samples of each clip; to be fed.
-    wav_bytes: string [batch], whole WAV files of 16 bits at that rate; may be fed in place of the other two.
+    wav_bytes: string [batch], whole 16-bit WAV files at that rate; may be fed instead of the other two.
     text: string [batch], the best label of each step, runs merged and blanks dropped.
-    log_probs: float32 [batch, steps, classes]; what lies beyond a clip's steps means nothing.
+    log_probs: float32 [batch, steps, classes]; values beyond a clip's steps mean nothing.
     lengths: int32 [batch], the steps of each clip.
   """
 
@@ -66,8 +66,8 @@ class AudioToText(NamedTuple):
 def build_graph(settings: ModelSettings, labels: Sequence[str]) -> AudioToText:
   """Build the graph from audio to text in the current graph.
 
-  Padding is kept out of every layer whatever `mask_padding` says: without padding both kinds of network are the same, so
-  each clip gives what it gives alone.
+  Padding is kept out of every layer whatever `mask_padding` says. Without padding both kinds of network are the same,
+  so each clip in a batch gives the same result as it would alone.
 
   Args:
     settings: the model's.
@@ -92,8 +92,8 @@ def variable_shapes(
   Args:
     settings: the model's.
     num_classes: output classes, the blank included.
-    state_shapes: given the trainable variables and their shapes, gives those of what training keeps beside them, which
-      are added; None adds nothing.
+    state_shapes: given the trainable variables and their shapes, returns the further variables that training keeps,
+      with their shapes; None for none.
   """
   num_bins = make_features(settings.features).num_bins
   with tf_estimator.released_graphs(), tf.Graph().as_default():
@@ -108,7 +108,7 @@ def variable_shapes(
 
 
 def _decode_wav(wav_bytes: "tf.Tensor", sample_rate: int) -> tuple["tf.Tensor", "tf.Tensor"]:
-  """Decode a batch of WAV files to samples [batch, samples], mixed down to one channel, and their numbers [batch]."""
+  """Decode a batch of WAV files to samples [batch, samples], mixed down to one channel, and their lengths [batch]."""
 
   def decode(content):
     samples, rate = tf.audio.decode_wav(content)
@@ -131,13 +131,13 @@ def _greedy_text(log_probs: "tf.Tensor", lengths: "tf.Tensor", labels: Sequence[
 
 
 class SpeechModel:
-  """A network with its weights in memory. Its methods may be called by several threads.
+  """A network with its weights in memory. Several threads may call its methods.
 
   Attributes:
     settings: the model's.
     labels: the labels in order, the blank last.
-    sample_rate: samples a second that it wants.
-    step_seconds: the time from one output step to the next.
+    sample_rate: samples per second of the audio that it takes.
+    step_seconds: the time from one output step to the next, in seconds.
   """
 
   def __init__(
@@ -166,10 +166,10 @@ class SpeechModel:
       float32 [steps, classes] for each.
     """
     if os.getpid() != self._process:
-      # TensorFlow's threads do not come along: it would wait for them for ever.
+      # TensorFlow's threads do not exist after a fork, and it would wait for them for ever.
       raise UserError(
-        f"the model was loaded by process {self._process} and cannot be used in {os.getpid()}, which was forked from it; "
-        'load it after the fork, in each process, or start processes by multiprocessing.get_context("spawn")'
+        f"the model was loaded by process {self._process} and cannot be used in {os.getpid()}, which was forked from "
+        'it; load it after the fork, in each process, or start processes with multiprocessing.get_context("spawn")'
       )
     if not clips:
       return []
@@ -182,7 +182,7 @@ class SpeechModel:
 
 
 def load_checkpoint(checkpoint: str, settings: ModelSettings, labels: Sequence[str]) -> SpeechModel:
-  """Load a checkpoint's weights into a network of these settings."""
+  """Load a checkpoint's weights into a network with these settings."""
   with restored(checkpoint, settings, labels) as (session, tensors):
     return SpeechModel(settings, labels, session, (tensors.audio, tensors.length, tensors.log_probs, tensors.lengths))
 
@@ -191,7 +191,7 @@ def load_checkpoint(checkpoint: str, settings: ModelSettings, labels: Sequence[s
 def restored(
   checkpoint: str, settings: ModelSettings, labels: Sequence[str]
 ) -> Iterator[tuple["tf.compat.v1.Session", AudioToText]]:
-  """Build the graph from audio to text and give a session with the checkpoint's weights in it.
+  """Build the graph from audio to text and open a session with the checkpoint's weights.
 
   Args:
     checkpoint: the checkpoint's prefix, such as model_dir/model.ckpt-1200.
@@ -208,8 +208,8 @@ def restored(
     if difference:
       name, there, here = difference
       raise UserError(
-        f"{checkpoint} is not of the network that the settings describe: {name} is {there} there and not {here}; restore "
-        f"it, or its {SETTINGS_FILE}"
+        f"{checkpoint} does not fit the network that its settings describe: {name} is {there} there and not {here}; "
+        f"restore it, or its {SETTINGS_FILE}"
       )
     session = tf.compat.v1.Session()
     try:

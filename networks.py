@@ -1,9 +1,9 @@
-"""The networks by name: how each is made, how long its output is, and what time a step of it stands for.
+"""The networks by name: how each is made, how long its output is, and how much time a step covers.
 
 A network is a module with three functions, and a line here:
 
-- `make_network(settings, num_classes, **execution)` as `make_network` below, for its own class of settings;
-- `compute_output_length(num_frames, settings)`: its output steps, exactly, for numbers, arrays and tensors alike;
+- `make_network(settings, num_classes, **execution)`: like `make_network` below, for its own class of settings;
+- `compute_output_length(num_frames, settings)`: the exact number of output steps, for numbers, arrays and tensors;
 - `count_frames_per_step(settings)`: the frames from one output step to the next.
 """
 
@@ -27,27 +27,27 @@ def make_network(settings: NetworkSettings, num_classes: int, **execution: Any) 
   Args:
     settings: the network's.
     num_classes: output classes, the blank (last) included.
-    **execution: what may differ between two runs of one model: `rnn_kernel` ("auto", "native" or "cudnn"), `devices` (where
-      the replicas compute), `compute_dtype` (the number format of products; None takes that of the inputs).
+    **execution: options that may differ between two runs of one model: `rnn_kernel` ("auto", "native" or "cudnn"),
+      `devices` (of the replicas), `compute_dtype` (the number format of products; None for the inputs' own).
 
   Returns:
-    A function of (features [batch, frames, bins, 1], lengths [batch] in frames, training) that makes its variables in the
-    current graph and returns logits [batch, steps, classes] and their lengths [batch].
+    A function of (features [batch, frames, bins, 1], lengths [batch] in frames, training) that makes its variables in
+    the current graph and returns logits [batch, steps, classes] and their lengths [batch].
   """
   return _MODULES[type(settings)].make_network(settings, num_classes, **execution)
 
 
 def with_masks(settings: NetworkSettings) -> NetworkSettings:
-  """Return the settings of the network that keeps padding out of every result."""
+  """Return the same settings with padding kept out of every result."""
   return dataclasses.replace(settings, mask_padding=True)
 
 
 def output_length(settings: NetworkSettings) -> Callable[[Any], Any]:
-  """Return the network's rule from a number of frames (an integer, an array or a tensor) to that of output steps."""
+  """Return the function from a number of frames (an integer, array or tensor) to the number of output steps."""
   return functools.partial(_MODULES[type(settings)].compute_output_length, settings=settings)
 
 
 def step_seconds(settings: ModelSettings) -> float:
-  """Compute the time from one output step to the next."""
+  """Compute the time from one output step to the next, in seconds."""
   frames = _MODULES[type(settings.network)].count_frames_per_step(settings.network)
   return frames * settings.features.stride_ms / 1000

@@ -1,4 +1,4 @@
-"""Counts how far texts are from their references: errors, alignments, rates."""
+"""Compares texts with their references: errors, alignments, rates."""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -14,7 +14,7 @@ Element = TypeVar("Element", bound=Hashable)
 class ErrorCounts:
   """How a hypothesis differs from its reference along one shortest edit; counts of several pairs add up with `+`.
 
-  The number of errors is unique. Where several shortest edits exist, their split into kinds is that of one of them.
+  The number of errors is unique. If there are several shortest edits, the split into kinds is that of one of them.
   """
 
   hits: int = 0
@@ -34,15 +34,15 @@ class ErrorCounts:
 
   @property
   def rate(self) -> float:
-    """Errors a word or character of the reference; more than 1 where much is inserted.
+    """Errors per word or character of the reference; above 1 if much is inserted.
 
     An empty reference counts as one of length 1, so the rate is the number of insertions: 0.0 if the hypothesis is
-    empty too, and finite always. In a sum such an utterance adds its insertions to the errors, and nothing to the length.
+    empty too, and always finite. In a sum such an utterance adds only its insertions, and nothing to the length.
     """
     return self.errors / max(1, self.reference_length)
 
   def __add__(self, other: "ErrorCounts") -> "ErrorCounts":
-    """Return the counts of both together."""
+    """Return the sum of the counts."""
     return ErrorCounts(
       self.hits + other.hits,
       self.substitutions + other.substitutions,
@@ -78,7 +78,7 @@ class Score:
   """Errors of a corpus.
 
   Attributes:
-    utterances: those of each utterance, in the order given.
+    utterances: the errors of each utterance, in the order given.
     words: word errors of all utterances together.
     chars: character errors of all utterances together; spaces count.
     mean_wer: mean over the utterances of their own word error rates, which is what the original reports. Short
@@ -113,7 +113,7 @@ def count_errors(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) 
 
   Args:
     reference: what was said.
-    hypothesis: what was heard; its elements are compared with the reference's by equality.
+    hypothesis: what was heard; elements are compared by equality.
 
   Returns:
     The counts that turn the reference into the hypothesis.
@@ -131,7 +131,7 @@ def align(reference: Sequence[Element], hypothesis: Sequence[Element]) -> list[t
     hypothesis: what was heard.
 
   Returns:
-    Pairs of an element of each, in order; None where one of them has nothing to pair with.
+    Pairs of an element of each, in order; None where one side has nothing to pair with.
   """
   pairs: list[tuple[Element | None, Element | None]] = []
   for edit in Levenshtein.opcodes(*_numbered(reference, hypothesis)):
@@ -153,7 +153,7 @@ def _numbered(*sequences: Sequence[Hashable]) -> list[list[int]]:
 
 
 def word_errors(reference: str, hypothesis: str) -> ErrorCounts:
-  """Compare two texts word by word; words are what white space separates."""
+  """Compare two texts word by word; white space separates words."""
   return count_errors(reference.split(), hypothesis.split())
 
 
@@ -166,19 +166,19 @@ def score(references: Sequence[str], hypotheses: Sequence[str]) -> Score:
   """Score a corpus.
 
   Args:
-    references: the transcripts, one an utterance.
+    references: the transcripts, one per utterance.
     hypotheses: the decoded texts, in the same order.
 
   Returns:
-    Counts over the whole corpus, those of each utterance, and the means of the utterances' own rates.
+    Counts over the whole corpus, counts of each utterance, and the means of the utterances' own rates.
 
   Raises:
-    ValueError: if the two differ in length or are empty; a corpus of no utterances has no error rate.
+    ValueError: if the two differ in length or are empty; a corpus without utterances has no error rate.
   """
   if len(references) != len(hypotheses):
     raise ValueError(f"cannot pair {len(references)} references with {len(hypotheses)} hypotheses")
   if not references:
-    raise ValueError("there is no utterance to score")
+    raise ValueError("there are no utterances to score")
   utterances = tuple(
     UtteranceScore(*pair, word_errors(*pair), char_errors(*pair)) for pair in zip(references, hypotheses, strict=True)
   )

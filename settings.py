@@ -1,7 +1,7 @@
-"""What a model is: the settings without which its weights mean nothing, each declared once.
+"""The settings of a model, without which its weights mean nothing; each is declared once.
 
-A declaration gives the flag, the check of its value, the entry of settings.json and the words of errors. What may differ
-between two runs of one model (optimizer, batches, kernels, number formats) is none of these settings.
+A declaration gives the flag, the check of its value, the entry in settings.json and the words of errors. Whatever may
+differ between two runs of one model (optimizer, batches, kernels, number formats) is not a setting.
 """
 
 import dataclasses
@@ -14,8 +14,8 @@ from official_utils.misc import files
 from official_utils.misc.errors import UserError
 
 SETTINGS_FILE = "settings.json"
-# Another number for another form of settings.json. A name that a file lacks means the default, so that a setting more is no
-# other form.
+# To be raised when the form of settings.json changes. A setting missing from a file has its default, so a new setting
+# does not change the form.
 FORMAT = 1
 
 
@@ -23,13 +23,13 @@ class Declaration(NamedTuple):
   """One setting.
 
   Attributes:
-    name: what it is called in flags, files and messages.
-    types: what its values are.
-    default: what the program did before the setting existed.
-    help: what it means.
+    name: its name in flags, files and messages.
+    types: the types of its values.
+    default: the behaviour of the program before the setting existed.
+    help: its meaning.
     choices: the values allowed; None for any.
     at_least: the smallest value allowed; None for any.
-    case_sensitive: whether a choice has to be written as it is.
+    case_sensitive: whether upper and lower case matter in a choice.
   """
 
   name: str
@@ -54,16 +54,16 @@ class Declaration(NamedTuple):
 
 
 def _setting(default: Any, help_text: str, **limits: Any) -> Any:
-  """Declare a field of a settings class; `limits` are those of Declaration."""
+  """Declare a field of a settings class; `limits` are attributes of Declaration."""
   return dataclasses.field(default=default, metadata={"help": help_text, **limits})
 
 
 @dataclasses.dataclass(frozen=True)
 class _Settings:
-  """Frozen dataclasses of declared fields, whose values are checked when one is made.
+  """Base of frozen dataclasses of declared fields, which check their values when they are made.
 
   Attributes:
-    kind: the name by which --network or --features chooses the class.
+    kind: the name of the class in --network or --features.
   """
 
   kind: ClassVar[str]
@@ -90,7 +90,7 @@ class _Settings:
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSettings(_Settings):
-  """How audio becomes features: what all kinds have in common."""
+  """How audio becomes features: the settings that all kinds share."""
 
   sample_rate: int = _setting(16000, "Samples a second; audio at other rates is converted.", at_least=1)
   window_ms: float = _setting(20, "The length of a frame of the spectrogram, in milliseconds.", at_least=1)
@@ -99,8 +99,8 @@ class FeatureSettings(_Settings):
   )
   feature_norm: str = _setting(
     "utterance",
-    """How features are normalised: 'utterance' brings each bin to mean 0 and deviation 1 over the utterance, 'none' leaves
-    them as they are.""",
+    """How features are normalised: 'utterance' shifts and scales each bin to mean 0 and deviation 1 over the utterance,
+    'none' leaves them as they are.""",
     choices=("utterance", "none"),
   )
 
@@ -119,12 +119,12 @@ class SpectrogramSettings(FeatureSettings):
 
 @dataclasses.dataclass(frozen=True)
 class NetworkSettings(_Settings):
-  """What the networks have in common."""
+  """The settings that all networks share."""
 
   mask_padding: bool = _setting(
     True,
     """Whether to keep the padding of a batch out of every result. With --nomask_padding the network computes as the
-    original does: what it makes of an utterance depends on the length of the others in the batch.""",
+    original does: the result of an utterance depends on the length of the others in the batch.""",
   )
 
 
@@ -137,7 +137,7 @@ class DeepSpeech2Settings(NetworkSettings):
   rnn_type: str = _setting(
     "gru",
     """The kind of the recurrent layers. 'gru' is the original's; 'gru_reset_after' applies the reset gate after the
-    product with the state, as cuDNN does.""",
+    product with the state, like cuDNN.""",
     choices=("lstm", "rnn", "gru", "gru_reset_after"),
     case_sensitive=False,
   )
@@ -147,7 +147,7 @@ class DeepSpeech2Settings(NetworkSettings):
   use_bias: bool = _setting(True, "Whether the last, fully connected layer has a bias.")
   conv_layout: str = _setting(
     "official",
-    """The kernels of the convolutions: 'official' takes 4 frames a step of output; 'paper' takes 2, as the paper does,
+    """The kernels of the convolutions: 'official' takes 4 frames per output step; 'paper' takes 2, like the paper,
     which leaves room for doubled letters and costs more time.""",
     choices=("official", "paper"),
   )
@@ -158,10 +158,10 @@ FEATURES: dict[str, type[FeatureSettings]] = {each.kind: each for each in (Spect
 
 
 def window_and_hop(sample_rate: int, window_ms: float, stride_ms: float) -> tuple[int, int]:
-  """Convert window and stride from milliseconds to samples; refuse what makes no frames."""
+  """Convert window and stride from milliseconds to samples; refuse values that make no frames."""
   window_size = int(0.001 * sample_rate * window_ms)
   hop = int(0.001 * sample_rate * stride_ms)
-  # Two points of a Hann window are zeros.
+  # The first and the last point of a Hann window are zero.
   if window_size < 3:
     raise UserError(
       f"--window_ms={window_ms} is {max(window_size, 0)} samples at {sample_rate} Hz; it must be at least 3: "
@@ -192,7 +192,7 @@ class ModelSettings:
   features: FeatureSettings = SpectrogramSettings()
 
   def values(self) -> dict[str, Any]:
-    """Give every setting by its name, the kinds of network and features among them."""
+    """Return every setting by its name, including the kinds of network and features."""
     values: dict[str, Any] = {}
     for part in dataclasses.fields(self):
       settings = getattr(self, part.name)
@@ -201,7 +201,7 @@ class ModelSettings:
 
 
 def declarations() -> dict[str, Declaration]:
-  """Give the declarations of all settings of all networks and features by name."""
+  """Return the declarations of all settings of all networks and features by name."""
   found: dict[str, Declaration] = {}
   for part, kinds, text in (
     ("network", NETWORKS, "The network from features to the scores of the labels."),
@@ -217,8 +217,8 @@ def make_settings(values: Mapping[str, Any]) -> ModelSettings:
   """Make the settings of a model.
 
   Args:
-    values: settings by name; what is missing takes its default, what the chosen network and features do not have is passed
-      over.
+    values: settings by name; missing ones take their defaults, and those that the chosen network and features do not
+      have are ignored.
   """
   parts: dict[str, Any] = {}
   for part, kinds in (("network", NETWORKS), ("features", FEATURES)):
@@ -239,7 +239,7 @@ def read_settings(path: str) -> ModelSettings:
   """Read the settings of a trained model.
 
   Args:
-    path: what `write_settings` wrote, in this or in an earlier version.
+    path: a file that `write_settings` wrote, in this or an earlier version.
   """
   with open(path, encoding="utf-8", errors="replace") as file:
     try:

@@ -18,7 +18,7 @@ RNN_KERNELS = ("auto", "native", "cudnn")
 UNKNOWN_POLICIES = ("error", "drop")
 MODES = ("train", "evaluate", "export")
 
-# Flags, what each value that is given must fulfil, and the same in words.
+# Flags, the condition that a given value must meet, and the condition in words.
 _RANGES = (
   (("batch_size", "train_epochs", "epochs_between_evals"), lambda value: value >= 1, "1 or more"),
   (("show_samples", "keep_exports"), lambda value: value >= 0, "0 or more"),
@@ -61,12 +61,12 @@ def define_deep_speech_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Non
 
 
 def _define_mode_flags(define: Callable[..., None]) -> None:
-  """Define what is done, and what comes out of it."""
+  """Define the flags for what to do and what to export."""
   define(
     flags.DEFINE_enum,
     "mode",
     "train",
-    """What to do: 'train' trains, evaluates and exports in turns; 'evaluate' scores a checkpoint on the manifests of
+    """What to do: 'train' trains, evaluates and exports in turn; 'evaluate' scores a checkpoint on the manifests of
     eval_data_dir, separated by commas, and of test_data_dir; 'export' writes a checkpoint as a SavedModel.""",
     enum_values=MODES,
   )
@@ -74,25 +74,25 @@ def _define_mode_flags(define: Callable[..., None]) -> None:
     flags.DEFINE_string,
     "checkpoint",
     None,
-    """The checkpoint to evaluate or to export, such as MODEL_DIR/model.ckpt-1200. Not given: the newest of
+    """The checkpoint to evaluate or export, such as MODEL_DIR/model.ckpt-1200. Not given: the newest in
     model_dir.""",
   )
   define(
     flags.DEFINE_integer,
     "keep_exports",
     1,
-    """How many exports to keep of the best models (by word error rate on the evaluation set) and how many of the last;
+    """How many exports to keep, both of the best models (by word error rate on the evaluation set) and of the last;
     0 exports nothing while training.""",
   )
 
 
 def _define_data_flags(define: Callable[..., None]) -> None:
-  """Define where utterances come from and how they become features and labels."""
+  """Define the flags for where utterances come from and how they become features and labels."""
   define(
     flags.DEFINE_string,
     "train_data_dir",
     "/tmp/librispeech_data/train-clean-100+360.csv",
-    "The manifest of the training set: a file with a row an utterance, such as data/download.py writes.",
+    "The manifest of the training set: a file with one row per utterance, as data/download.py writes it.",
   )
   define(
     flags.DEFINE_string,
@@ -104,21 +104,21 @@ def _define_data_flags(define: Callable[..., None]) -> None:
     flags.DEFINE_string,
     "test_data_dir",
     None,
-    "The manifest of a set that is scored once, at the end. Not given: no such set.",
+    "The manifest of a set that is scored once, at the end. Not given: no test set.",
   )
   define(flags.DEFINE_integer, "show_samples", 0, "How many utterances of the test set to print, as said and as heard.")
   define(
     flags.DEFINE_string,
     "vocabulary_file",
     DEFAULT_VOCABULARY,
-    "The file with the labels, one a line; the last one is the blank of CTC.",
+    "The file with the labels, one per line; the last one is the CTC blank.",
   )
   define(
     flags.DEFINE_enum,
     "on_unknown",
     "error",
-    """What becomes of utterances whose transcript has characters that the vocabulary lacks: 'error' names them and
-    stops before training, 'drop' leaves them out.""",
+    """What to do with utterances whose transcript has characters outside the vocabulary: 'error' names them and stops
+    before training, 'drop' leaves them out.""",
     enum_values=UNKNOWN_POLICIES,
   )
   define(
@@ -126,7 +126,7 @@ def _define_data_flags(define: Callable[..., None]) -> None:
     "feature_cache_dir",
     None,
     """A folder that keeps computed features for this and later runs, in half precision; any number of runs may share
-    it. Not given: features are computed anew in every epoch.""",
+    it. Not given: features are computed again in every epoch.""",
   )
 
 
@@ -142,13 +142,13 @@ def _define_setting_flags(define: Callable[..., None]) -> None:
 
 
 def _define_training_flags(define: Callable[..., None]) -> None:
-  """Define how the network is trained and when training ends."""
+  """Define the flags for how the network is trained and when training ends."""
   define(
     flags.DEFINE_enum,
     "rnn_kernel",
     "auto",
     """What computes the recurrent layers: 'cudnn' needs NVIDIA GPUs and an rnn_type of lstm or gru_reset_after, 'auto'
-    takes it where it can be had, 'native' is our own. Checkpoints are the same.""",
+    takes cudnn if possible, 'native' is our own code. Checkpoints are the same.""",
     enum_values=RNN_KERNELS,
   )
   define(flags.DEFINE_float, "learning_rate", 5e-4, "The learning rate of Adam.")
@@ -162,16 +162,16 @@ def _define_training_flags(define: Callable[..., None]) -> None:
     flags.DEFINE_float,
     "batch_seconds",
     None,
-    """The seconds of audio, padding included, that a batch of all devices together may hold, in place of the number of
-    utterances that batch_size says: batches of short utterances become larger. Not given: batch_size decides.""",
+    """The seconds of audio, padding included, that a batch may hold on all devices together. It replaces batch_size, so
+    that batches of short utterances become larger. Not given: batch_size decides.""",
   )
   define(flags.DEFINE_integer, "seed", 1, "The seed of the initial weights and of the shuffling.")
   define(
     flags.DEFINE_float,
     "wer_threshold",
     None,
-    """Stop before train_epochs once the word error rate of the evaluation is at or below this value; for LibriSpeech,
-    MLPerf asked for 0.23. stop_threshold means the same here.""",
+    """Stop before train_epochs once the word error rate of the evaluation is at or below this value; MLPerf asked for
+    0.23 on LibriSpeech. stop_threshold means the same here.""",
   )
 
 
@@ -196,7 +196,8 @@ def check_flags(flags_obj: flags.FlagValues) -> None:
     raise UserError(f"--show_samples={flags_obj.show_samples} shows utterances of a test set; give --test_data_dir")
   if flags_obj.checkpoint and flags_obj.mode == "train":
     raise UserError(
-      "--checkpoint is for --mode=evaluate and --mode=export; training goes on from the newest of --model_dir"
+      "--checkpoint is for --mode=evaluate and --mode=export, while training continues from the newest checkpoint of "
+      "--model_dir; leave it out"
     )
   flags_core.get_loss_scale(flags_obj)
   model_settings(flags_obj)
@@ -205,7 +206,7 @@ def check_flags(flags_obj: flags.FlagValues) -> None:
 
 
 def _check_names(flags_obj: flags.FlagValues) -> None:
-  """Refuse names that a flag of free text does not know."""
+  """Refuse unknown names in flags that take any text."""
   for hook in flags_obj.hooks:
     if hook.lower() not in HOOKS:
       raise UserError(f"--hooks names {hook!r}, which does not exist; the hooks are {', '.join(HOOKS)}")
@@ -220,10 +221,10 @@ def wer_threshold(flags_obj: flags.FlagValues) -> float | None:
   """Return the word error rate at which training ends early, or None.
 
   Args:
-    flags_obj: the parsed flags, of which stop_threshold and wer_threshold mean the same in this program.
+    flags_obj: the parsed flags; stop_threshold and wer_threshold mean the same in this program.
 
   Returns:
-    The one that is given.
+    The given one; None if neither is.
 
   Raises:
     UserError: both are given, with different values.
@@ -238,17 +239,17 @@ def wer_threshold(flags_obj: flags.FlagValues) -> float | None:
 
 
 def given_settings(flags_obj: flags.FlagValues) -> dict[str, Any]:
-  """Return the settings of a model that the command line gives, by name."""
+  """Return the model settings given on the command line, by name."""
   return {name: flags_obj[name].value for name in settings.declarations() if flags_obj[name].present}
 
 
 def given_vocabulary(flags_obj: flags.FlagValues) -> str | None:
-  """Return the vocabulary that the command line gives, None if it gives none."""
+  """Return the vocabulary given on the command line, None if there is none."""
   return flags_obj.vocabulary_file if flags_obj["vocabulary_file"].present else None
 
 
 def model_settings(flags_obj: flags.FlagValues) -> settings.ModelSettings:
-  """Return the settings of the model that the flags ask for: those without which its weights mean nothing."""
+  """Return the settings of the model that the flags ask for."""
   chosen = settings.make_settings({name: flags_obj[name].value for name in settings.declarations()})
   for name in given_settings(flags_obj):
     if name not in chosen.values():
@@ -261,25 +262,25 @@ def model_settings(flags_obj: flags.FlagValues) -> settings.ModelSettings:
 def manifests_to_score(flags_obj: flags.FlagValues) -> list[str]:
   """List the manifests that --mode=evaluate goes through."""
   paths = flags_obj.eval_data_dir
-  # A single path may have commas in it.
+  # A single path may contain commas.
   listed = [paths] if os.path.exists(paths) else [path.strip() for path in paths.split(",") if path.strip()]
   if not listed:
-    raise UserError(f"--eval_data_dir={paths} names no manifest; give one or several with commas between them")
+    raise UserError(f"--eval_data_dir={paths} names no manifest; give one, or several separated by commas")
   return listed + ([flags_obj.test_data_dir] if flags_obj.test_data_dir else [])
 
 
 def export_dir(flags_obj: flags.FlagValues) -> str:
-  """Tell where exports go."""
+  """Return the folder where exports go."""
   return flags_obj.export_dir or os.path.join(flags_obj.model_dir, "export")
 
 
 def plain_values(flags_obj: flags.FlagValues, wanted: type) -> dict[str, Any]:
-  """Return the values that a dataclass wants whose fields bear the names of flags."""
+  """Return values for a dataclass whose fields have the names of flags."""
   derived = {"export_dir": export_dir(flags_obj), "wer_threshold": wer_threshold(flags_obj)}
   names = [field.name for field in dataclasses.fields(wanted)]
   return {name: derived[name] if name in derived else flags_obj[name].value for name in names}
 
 
 def flag_values(flags_obj: flags.FlagValues) -> dict[str, object]:
-  """Return every flag of this repository with its value in this run, in the order of definition."""
+  """Return every flag of this repository with its value in this run, in order of definition."""
   return {flag.name: flag.value for of_module in flags_core.own_flags(flags_obj).values() for flag in of_module}

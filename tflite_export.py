@@ -3,8 +3,9 @@
 python tflite_export.py --export=MODEL_DIR/export --output=model.tflite
 
 The file has the export's signature `serving_default`: `audio` float32 [batch, samples] and `length` int32 [batch] to
-`text`, `log_probs` and `lengths`, for any batch and length. What TensorFlow Lite lacks, such as double precision and lists
-of tensors, stays in the file as TensorFlow's own operations, so whoever runs it needs the Select TensorFlow operations.
+`text`, `log_probs` and `lengths`, for any batch and length. Operations missing from TensorFlow Lite, such as double
+precision and lists of tensors, stay in the file as TensorFlow's own, so running it needs the Select TensorFlow
+operations.
 """
 
 if __name__ == "__main__":
@@ -21,7 +22,7 @@ from official_utils.lazy import held_back_logs, tf
 from official_utils.misc import files
 from official_utils.misc.errors import UserError
 
-# The kernels are in TensorFlow, but the converter's own list of what may be selected lacks them.
+# TensorFlow has these kernels, but they are missing from the converter's own list of what may be selected.
 _ALSO_SELECTED = ["Log1p"]
 
 
@@ -30,8 +31,8 @@ def export_tflite(export: str, path: str, quantize: bool = True) -> int:
 
   Args:
     export: an export, or an export_dir, whose newest best export is taken.
-    path: the file to write; one that is there already is replaced.
-    quantize: whether the weights of large products are kept in 8 bits, a quarter of their size.
+    path: the file to write; an existing one is replaced.
+    quantize: whether to keep the weights of large products in 8 bits, a quarter of their size.
 
   Returns:
     The file's size in bytes.
@@ -40,7 +41,7 @@ def export_tflite(export: str, path: str, quantize: bool = True) -> int:
   if not folder:
     raise UserError(f"{export}: no export is there; write one with --mode=export")
   with held_back_logs(unless=UserError):
-    # Loading says what is wrong with a damaged export; the converter would not.
+    # Loading it first says what is wrong with a damaged export; the converter would not.
     model = exports.load_export(folder)
     content = _convert(folder, quantize)
     _try_out(content, model.sample_rate)
@@ -74,16 +75,14 @@ def _try_out(content: bytes, sample_rate: int) -> None:
 
 
 def define_tflite_flags() -> None:
-  """Define what is converted, and to what."""
-  flags.DEFINE_string(
-    "export", None, "The export, or the folder of exports, whose newest best is taken.", required=True
-  )
+  """Define the flags for what to convert, and to what."""
+  flags.DEFINE_string("export", None, "The export, or a folder of exports, whose newest best is taken.", required=True)
   flags.DEFINE_string("output", "model.tflite", "The file to write.")
   flags.DEFINE_boolean("quantize", True, "Whether to keep the weights of large products in 8 bits.")
 
 
 def main(_: list[str]) -> None:
-  """Convert what the command line names."""
+  """Convert the export that the command line names."""
   options = flags.FLAGS
   size = export_tflite(options.export, options.output, options.quantize)
   print(f"{options.output}: {size / 1e6:.1f} MB")

@@ -155,7 +155,7 @@ def body(transcript: Transcript, output_format: str, joined: bool = False) -> st
 
 def _check_format(output_format: str) -> None:
   if output_format not in FORMATS:
-    raise ValueError(f"there is no format {output_format!r}; there are {', '.join(FORMATS)}")
+    raise ValueError(f"there is no format {output_format!r}; give one of {', '.join(FORMATS)}")
 
 
 def _text(words: Iterable[Word]) -> str:

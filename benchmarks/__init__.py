@@ -1,1 +1,1 @@
-"""Programs that print a ratio against a peer, measured in the same run."""
+"""Programs that compare ours with a peer in the same run and print the ratio."""

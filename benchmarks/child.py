@@ -1,4 +1,4 @@
-"""A peer in a process of its own that does one piece of work for each line that it is sent."""
+"""A peer in its own process that does one piece of work for each line it is sent."""
 
 import atexit
 import os
@@ -35,7 +35,7 @@ class Child:
     """Send a line and return the answer.
 
     Raises:
-      UserError: the process has ended; it says why on its own standard error.
+      UserError: the process has ended; its own standard error says why.
     """
     try:
       self._process.stdin.write(f"{line}\n".encode())
@@ -51,26 +51,28 @@ class Child:
     return line.decode().rstrip("\n")
 
   def _end(self) -> UserError:
-    """Say how the process ended."""
-    return UserError(f"{self._program} ended with exit code {self._process.wait()} where an answer was due")
+    """Return the error for a process that ended too early."""
+    return UserError(
+      f"{self._program} ended with exit code {self._process.wait()} instead of answering; see its own messages above"
+    )
 
   def _close(self) -> None:
-    """Let the process find the end of its input."""
+    """End the process."""
     self._process.terminate()
     self._process.wait()
 
 
 def define_torch_flag() -> None:
-  """Define where PyTorch is."""
+  """Define the flag for where PyTorch is."""
   root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
   torch_python = os.path.join(root, ".venv-bench", "bin", "python")
-  flags.DEFINE_string("torch_python", torch_python, "The Python that has PyTorch, for --peer=torch.")
+  flags.DEFINE_string("torch_python", torch_python, "A Python with PyTorch, for --peer=torch.")
 
 
 def check_torch(options: flags.FlagValues) -> None:
   """Refuse --peer=torch where there is no PyTorch."""
   if "torch" in options.peer and not os.path.exists(options.torch_python):
     raise UserError(
-      f"--peer=torch needs PyTorch, and --torch_python={options.torch_python} does not exist; make that environment with "
-      "`make bench-venv`, or name a Python that has PyTorch"
+      f"--peer=torch needs PyTorch, and --torch_python={options.torch_python} does not exist; make it with "
+      "`make bench-venv`, or name a Python with PyTorch"
     )

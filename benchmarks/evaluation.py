@@ -22,12 +22,12 @@ from training import evaluation
 LABELS = " abcdefghijklmnopqrstuvwxyz'-"
 BLANK = len(LABELS) - 1
 STEPS_PER_SECOND = 25
-# Letters spoken a second; words of the made-up language; how often a letter is misheard, left out or made up.
+# Letters per second; words of the made-up language; how often a letter is misheard, left out or made up.
 LETTER_RATE, NUM_WORDS, ERROR_RATE = 15, 500, 0.06
 
 
 class Corpus(NamedTuple):
-  """What a network could have made of speech.
+  """Made-up results of a network.
 
   Attributes:
     references: what was said.
@@ -39,11 +39,11 @@ class Corpus(NamedTuple):
 
 
 def define_benchmark_flags() -> None:
-  """Define the size of the corpus."""
-  flags.DEFINE_integer("utterances", 2700, "Utterances.", lower_bound=1)
-  flags.DEFINE_float("seconds", 15, "The length of each, at 25 output steps a second.", lower_bound=1)
-  flags.DEFINE_integer("batch_size", 128, "Utterances that ours decodes at once.", lower_bound=1)
-  flags.DEFINE_integer("part", 50, "Utterances that the original's form is timed on.", lower_bound=1)
+  """Define the flags for the size of the corpus."""
+  flags.DEFINE_integer("utterances", 2700, "The number of utterances.", lower_bound=1)
+  flags.DEFINE_float("seconds", 15, "The length of each in seconds, with 25 output steps per second.", lower_bound=1)
+  flags.DEFINE_integer("batch_size", 128, "The number of utterances that ours decodes at once.", lower_bound=1)
+  flags.DEFINE_integer("part", 50, "The number of utterances that the original's form is timed on.", lower_bound=1)
   timing.define_timing_flags(["original_form"])
 
 
@@ -79,7 +79,7 @@ def make_path(reference: str, num_steps: int, generator: np.random.Generator) ->
 
 
 def build_ours(corpus: Corpus, batch_size: int) -> Callable[[], scoring.Score]:
-  """Build what prediction has in its graph; return what evaluates the corpus once."""
+  """Build the graph that prediction uses; return a function that evaluates the corpus once."""
   with tf.Graph().as_default():
     log_probs = tf.compat.v1.placeholder(tf.float32, [None, None, len(LABELS)])
     lengths = tf.fill(tf.shape(log_probs)[:1], tf.shape(log_probs)[1])
@@ -99,7 +99,7 @@ def build_ours(corpus: Corpus, batch_size: int) -> Callable[[], scoring.Score]:
 
 
 def main(_: list[str]) -> None:
-  """Time both forms in turns; print rates, medians, spread and ratio."""
+  """Time both forms in turn; print rates, medians, spread and ratio."""
   options = flags.FLAGS
   corpus = make_corpus(options.utterances, options.seconds)
   part = min(options.part, options.utterances)

@@ -1,4 +1,4 @@
-"""Times the features of clips in one thread, from samples to normalised spectrograms, against the original's form."""
+"""Times computing features in one thread, from samples to normalised spectrograms, against the original's form."""
 
 import os
 import sys
@@ -17,13 +17,13 @@ RATE = 16000
 
 
 def define_benchmark_flags() -> None:
-  """Define how much audio there is."""
-  flags.DEFINE_integer("clips", 100, "Clips, from 2 to 16 seconds long.", lower_bound=1)
+  """Define the flags for the amount of audio."""
+  flags.DEFINE_integer("clips", 100, "The number of clips, from 2 to 16 seconds long.", lower_bound=1)
   timing.define_timing_flags(["original_form"])
 
 
 def main(_: list[str]) -> None:
-  """Time both forms in turns and print medians, spread and ratio."""
+  """Time both forms in turn and print medians, spread and ratio."""
   options = flags.FLAGS
   generator = np.random.default_rng(1)
   # float64, as the original reads files; ours reads float32.

@@ -1,4 +1,4 @@
-"""The floor under a training step: the operations that it must do, and the rate at which this machine multiplies."""
+"""The lower bound of a training step: its operations, and the rate at which this machine multiplies."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -6,7 +6,7 @@ from benchmarks import original_form
 from layers import convolution
 from official_utils.lazy import tf
 
-# Columns of a cell's kernels in units of its hidden size: each product of inputs or state with them counts.
+# Columns of a cell's kernels, in units of its hidden size; each product of inputs or state with them counts.
 _KERNEL_WIDTHS = {"gru": 3, "gru_reset_after": 3, "lstm": 4, "rnn": 1}
 _MATRIX_SIZE, _NUM_PRODUCTS = 2048, 10
 
@@ -16,8 +16,8 @@ def count_operations(
 ) -> dict[str, int]:
   """Count the multiplications and additions of one training step's convolutions and matrix products.
 
-  A gradient costs as much as the value once for the kernel and once for the input; the spectrogram needs none.
-  Padding is not counted, nor is what is done element by element.
+  The gradients for the kernel and for the input each cost as much as the value; the spectrogram needs none. Padding and
+  element-wise operations are not counted.
 
   Args:
     settings: the network's flags by name.
@@ -49,23 +49,23 @@ def count_operations(
 
 
 def report(operations: Mapping[str, int], rate: float, seconds: float) -> dict[str, object]:
-  """Print what a step must do, what the machine could do, and what was reached.
+  """Print the operations of a step, the rate that the machine could reach, and the rate that ours reached.
 
   Args:
     operations: from `count_operations`.
-    rate: floating-point operations a second of a large matrix product.
-    seconds: of our step.
+    rate: floating-point operations per second of a large matrix product.
+    seconds: the time of our step.
 
   Returns:
     The same for a line of JSON.
   """
   total = sum(operations.values())
-  print(f"a step must do {total / 1e9:.1f} GFLOP:")
+  print(f"a step takes {total / 1e9:.1f} GFLOP:")
   for name, count in operations.items():
     print(f"{count / 1e9:10.1f} {count / total:6.1%}  {name}")
   print(
-    f"a matrix product reaches {rate / 1e9:.1f} GFLOP/s, ours {total / seconds / 1e9:.1f}: {total / seconds / rate:.1%} of "
-    f"it; the floor is {total / rate:.3f} s"
+    f"a matrix product reaches {rate / 1e9:.1f} GFLOP/s, ours {total / seconds / 1e9:.1f}, which is "
+    f"{total / seconds / rate:.1%} of it; at that rate a step would take {total / rate:.3f} s"
   )
   return {
     "note": f"{total / 1e9:.0f} GFLOP at {total / seconds / rate:.0%} of the matrix product's rate",
@@ -76,13 +76,13 @@ def report(operations: Mapping[str, int], rate: float, seconds: float) -> dict[s
 
 
 def matrix_product(config: "tf.compat.v1.ConfigProto") -> tuple[Callable[[], object], int]:
-  """Build a large float32 matrix product in a session of its own.
+  """Build a large float32 matrix product in its own session.
 
   Args:
-    config: the session's settings, those of the step that it is compared with.
+    config: the session's settings, the same as for the step that it is compared with.
 
   Returns:
-    What computes it a few times, which takes about as long as a step, and the floating-point operations of that.
+    A function that computes it a few times, which takes about as long as a step, and the number of its operations.
   """
   with tf.Graph().as_default():
     factors = [tf.compat.v1.get_variable(name, [_MATRIX_SIZE] * 2) for name in ("left", "right")]

@@ -1,6 +1,6 @@
-"""Times the input, from files to padded batches in a session, against the original's form; or the start on many rows.
+"""Times the input, from files to padded batches in a session, against the original's form; or the start of training.
 
-Each form has a process of its own, as in training: the form of the original changes how memory is handled in its process.
+Each form has its own process, as in training, because the original's form changes how its process handles memory.
 """
 
 import os
@@ -28,22 +28,28 @@ from official_utils.lazy import tf
 from settings import ModelSettings
 
 RATE = 16000
-# Letters spoken a second.
+# Letters per second.
 LETTER_RATE = 14
 
 
 def define_benchmark_flags() -> None:
-  """Define what is read."""
+  """Define the flags for what to read."""
   flags.DEFINE_enum(
     "source", "flac", ["flac", "wav", "cache"], "What ours reads: audio files, or features stored by an earlier pass."
   )
-  flags.DEFINE_integer("utterances", 128, "Utterances of the made-up corpus, from 2 to 16 seconds long.", lower_bound=1)
-  flags.DEFINE_string("manifest", None, "A corpus of 16 kHz mono files to use instead.")
-  flags.DEFINE_integer("batch_size", 16, "Utterances a batch.", lower_bound=1)
-  flags.DEFINE_integer("passes", 1, "How often a run goes through the corpus.", lower_bound=1)
-  flags.DEFINE_integer("rows", 0, "Time the start on a manifest of so many rows instead, on ours alone.", lower_bound=0)
-  flags.DEFINE_enum("serve", None, ["ours", "original_form"], "Time this form here, once for each line of input.")
-  flags.DEFINE_string("cache_dir", None, "Where the form that is served keeps features.")
+  flags.DEFINE_integer(
+    "utterances", 128, "The number of utterances in the made-up corpus, from 2 to 16 seconds long.", lower_bound=1
+  )
+  flags.DEFINE_string("manifest", None, "The manifest of a corpus of 16 kHz mono files to use instead.")
+  flags.DEFINE_integer("batch_size", 16, "The number of utterances in a batch.", lower_bound=1)
+  flags.DEFINE_integer("passes", 1, "How many times a run goes through the corpus.", lower_bound=1)
+  flags.DEFINE_integer(
+    "rows", 0, "Instead, time how long ours takes to start on a manifest of this many rows.", lower_bound=0
+  )
+  flags.DEFINE_enum(
+    "serve", None, ["ours", "original_form"], "Run this form in this process, once for each line of standard input."
+  )
+  flags.DEFINE_string("cache_dir", None, "The folder where the served form keeps features.")
   timing.define_timing_flags(["original_form"])
 
 
@@ -51,13 +57,13 @@ def make_corpus(folder: str, extension: str, num_files: int, num_rows: int | Non
   """Write audio that is as hard to compress as speech, and a manifest.
 
   Args:
-    folder: where to.
-    extension: of the audio files, with the point.
-    num_files: audio files, from 2 to 16 seconds long.
-    num_rows: rows of the manifest, which go through the files again and again; None for one a file.
+    folder: the folder to write to.
+    extension: the audio files' extension, with the dot.
+    num_files: the number of audio files, from 2 to 16 seconds long.
+    num_rows: the number of rows in the manifest, which repeats the files as needed; None for one row per file.
 
   Returns:
-    The manifest.
+    The manifest's path.
   """
   import soundfile
 
@@ -84,7 +90,7 @@ def open_dataset(path: str, cache_dir: str | None = None) -> speech_dataset.Deep
 
 
 def build_pass(form: str, options: flags.FlagValues) -> Callable[[], None]:
-  """Build one form's pipeline; return what goes through the corpus once a call, from the first batch to the last."""
+  """Build one form's pipeline; return a function that goes through the corpus, from the first batch to the last."""
   dataset = open_dataset(options.manifest, options.cache_dir)
   with tf.Graph().as_default():
     if form == timing.OURS:
@@ -93,7 +99,7 @@ def build_pass(form: str, options: flags.FlagValues) -> Callable[[], None]:
     else:
       batches = original_input.input_fn(options.batch_size, dataset).repeat(options.passes)
     iterator = tf.compat.v1.data.make_initializable_iterator(batches)
-    # The features stay where TensorFlow has them.
+    # Fetching only the shape leaves the features inside TensorFlow.
     following = tf.shape(iterator.get_next()[0]["features"])
     session = tf.compat.v1.Session()
 
@@ -118,7 +124,7 @@ def serve(options: flags.FlagValues) -> None:
 
 
 def compare(options: flags.FlagValues, folder: str) -> None:
-  """Time the forms in turns and print medians, spread and ratio."""
+  """Time the forms in turn and print medians, spread and ratio."""
   extension = ".wav" if options.source == "wav" else ".flac"
   path = options.manifest or make_corpus(folder, extension, options.utterances)
 
@@ -142,7 +148,7 @@ def compare(options: flags.FlagValues, folder: str) -> None:
 
 
 def time_start(options: flags.FlagValues, folder: str) -> None:
-  """Time what training does before its first step on a manifest of many rows, and the memory that this takes."""
+  """Time the work of training before its first step on a long manifest, and measure the memory it takes."""
   path = make_corpus(folder, ".wav", min(options.utterances, options.rows), options.rows)
   memory, start = peak_memory(), time.perf_counter()
   dataset = open_dataset(path)
@@ -152,12 +158,12 @@ def time_start(options: flags.FlagValues, folder: str) -> None:
   done = time.perf_counter()
   memory = peak_memory() - memory
   setting = f"a manifest of {options.rows} rows: read, sorted and checked, first batch of {options.batch_size}"
-  note = f"of which the manifest {checked - start:.2f} s; {memory:.0f} MiB"
+  note = f"{checked - start:.2f} s of it for the manifest; {memory:.0f} MiB"
   timing.report("input_start", setting, {timing.OURS: [done - start]}, note=note)
 
 
 def peak_memory() -> float:
-  """Return the most memory that this process has had, in MiB."""
+  """Return the peak memory of this process in MiB."""
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

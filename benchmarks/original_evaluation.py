@@ -1,4 +1,4 @@
-"""Greedy evaluation as the original does it: an utterance at a time in Python, distances by nltk."""
+"""Greedy evaluation as the original does it: one utterance at a time in Python, distances by nltk."""
 
 import itertools
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def word_errors(text: str, reference: str) -> int:
 
 def char_errors(text: str, reference: str) -> int:
   """Count character errors."""
-  # Here, since it takes a second to load.
+  # Imported here because it takes a second to load.
   from nltk.metrics import distance
 
   return distance.edit_distance(text, reference)

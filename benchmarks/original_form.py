@@ -1,4 +1,4 @@
-"""The plain forms of what the original computes: slow, short, and the reference that tests and benchmarks compare with."""
+"""Plain, slow and short forms of the original's computations, with which tests and benchmarks compare."""
 
 from collections.abc import Mapping
 
@@ -37,7 +37,7 @@ def rnn_step(inputs: "tf.Tensor", state: tuple, kernels: dict) -> tuple:
 
 STEPS = {"gru": gru_step, "lstm": lstm_step, "rnn": rnn_step}
 NUM_STATES = {"gru": 1, "lstm": 2, "rnn": 1}
-# The variables of a cell: name, width in units of the hidden size, value of the bias at the start.
+# The variables of a cell: name, width in units of the hidden size, initial value of the bias.
 KERNELS = {
   "gru": (("gates/", 2, 1.0), ("candidate/", 1, 0.0)),
   "lstm": (("", 4, 0.0),),
@@ -48,12 +48,12 @@ KERNELS = {
 def run_direction(
   rnn_type: str, inputs: "tf.Tensor", lengths: "tf.Tensor | None", kernels: dict, is_backward: bool
 ) -> "tf.Tensor":
-  """Run one cell through time in a loop of its own, left to automatic differentiation.
+  """Run one cell through time in its own loop, left to automatic differentiation.
 
   Args:
     rnn_type: "gru", "lstm" or "rnn".
     inputs: [time, batch, depth].
-    lengths: [batch] real steps, or None to take all for real.
+    lengths: [batch] real steps, or None if all steps are real.
     kernels: the cell's variables by their names below the cell.
     is_backward: whether to go from each utterance's end to its beginning.
 
@@ -137,7 +137,7 @@ def batch_norm(inputs: "tf.Tensor", training: bool, number: int) -> "tf.Tensor":
 def network(
   inputs: "tf.Tensor", settings: Mapping[str, str | int | bool], num_classes: int, training: bool
 ) -> "tf.Tensor":
-  """Compute logits as the original does, over variables of its names; make them.
+  """Compute logits as the original does; make the variables, under the original's names.
 
   Args:
     inputs: spectrograms [batch, frames, bins, 1].
@@ -178,7 +178,7 @@ def ctc_losses(
   labels: "tf.Tensor",
   label_length: "tf.Tensor",
 ) -> "tf.Tensor":
-  """Compute each utterance's loss: a second softmax over the probabilities, lengths by the rule of three in float32.
+  """Compute each utterance's loss: a second softmax over the probabilities, lengths by proportion in float32.
 
   Args:
     logits: [batch, time, classes].
@@ -194,7 +194,7 @@ def ctc_losses(
   steps = tf.cast(tf.math.floordiv(scaled, tf.cast(num_frames, tf.float32)), tf.int32)
   indices = tf.where(tf.sequence_mask(label_length, tf.shape(labels)[1]))
   sparse = tf.SparseTensor(indices, tf.gather_nd(labels, indices), tf.shape(labels, out_type=tf.int64))
-  # What Keras does to the probabilities that it is given.
+  # Keras does this to the probabilities it is given.
   log_probs = tf.math.log(tf.transpose(tf.nn.softmax(logits), [1, 0, 2]) + 1e-7)
   return tf.compat.v1.nn.ctc_loss(sparse, log_probs, steps, ignore_longer_outputs_than_inputs=True)
 

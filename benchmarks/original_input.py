@@ -1,4 +1,4 @@
-"""The input as the original makes it: one thread, double precision, an utterance at a time."""
+"""The input as the original makes it: one thread, double precision, one utterance at a time."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ def spectrogram(samples: np.ndarray, sample_rate: int, window_size: int, hop: in
 
 
 def normalize(features: np.ndarray) -> np.ndarray:
-  """Bring each bin of float64 [frames, bins] to mean 0 and deviation 1."""
+  """Shift and scale each bin of float64 [frames, bins] to mean 0 and deviation 1."""
   return (features - np.mean(features, axis=0)) / (np.std(features, axis=0) + 1e-6)
 
 
@@ -46,7 +46,7 @@ def generate(dataset: DeepSpeechDataset) -> Iterator[tuple[dict, list[int]]]:
 
 
 def input_fn(batch_size: int, dataset: DeepSpeechDataset) -> "tf.data.Dataset":
-  """Build the tf.data.Dataset of padded batches."""
+  """Build a tf.data.Dataset of padded batches."""
   features = {
     "features": tf.TensorSpec([None, dataset.num_feature_bins, 1], tf.float32),
     "input_length": tf.TensorSpec([1], tf.int32),

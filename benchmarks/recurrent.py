@@ -1,4 +1,4 @@
-"""Times a recurrent training step, value and all gradients, against the original's per-step form."""
+"""Times a training step of recurrent layers, with all gradients, against the original's per-step form."""
 
 import os
 import sys
@@ -17,13 +17,13 @@ from official_utils.lazy import tf
 
 
 def define_benchmark_flags() -> None:
-  """Define the shape that is timed."""
+  """Define the flags for the shape of the layers."""
   flags.DEFINE_enum("rnn_type", "gru", list(original_form.STEPS), "The recurrent cell.")
-  flags.DEFINE_integer("layers", 2, "Layers, both directions each.", lower_bound=1)
+  flags.DEFINE_integer("layers", 2, "The number of layers, each with both directions.", lower_bound=1)
   flags.DEFINE_integer("hidden", 800, "The cell's size.", lower_bound=1)
   flags.DEFINE_integer("depth", 800, "The size of the inputs.", lower_bound=1)
-  flags.DEFINE_integer("batch", 16, "Utterances a batch.", lower_bound=1)
-  flags.DEFINE_integer("steps", 100, "Time steps.", lower_bound=1)
+  flags.DEFINE_integer("batch", 16, "The number of utterances in a batch.", lower_bound=1)
+  flags.DEFINE_integer("steps", 100, "The number of time steps.", lower_bound=1)
   timing.define_timing_flags(["original_form"])
 
 
@@ -31,13 +31,13 @@ def fast_form(inputs: "tf.Tensor", rnn_type: str, hidden: int, layer_id: int) ->
   """Run one layer in the product's form."""
   num_steps, batch_size, depth = inputs.shape
   batch = packing.plan(tf.fill([batch_size], num_steps), num_steps)
-  # With equal lengths, rows are what [time, batch] is when flattened.
+  # With equal lengths, the rows are [time, batch] flattened.
   rows = recurrent.rnn_layer(tf.reshape(inputs, [-1, depth]), batch, rnn_type, hidden, layer_id, is_bidirectional=True)
   return tf.reshape(rows, [num_steps, batch_size, rows.shape[1]])
 
 
 def build_step(layer: Callable, options: flags.FlagValues) -> Callable[[], object]:
-  """Build value and gradients of a stack of layers; return what computes them once."""
+  """Build the value and the gradients of a stack of layers; return a function that computes them once."""
   with tf.Graph().as_default():
     tf.compat.v1.set_random_seed(1)
     shape = [options.steps, options.batch, options.depth]
@@ -55,7 +55,7 @@ def build_step(layer: Callable, options: flags.FlagValues) -> Callable[[], objec
 
 
 def main(_: list[str]) -> None:
-  """Time both forms in turns and print medians, spread and ratio."""
+  """Time both forms in turn and print medians, spread and ratio."""
   options = flags.FLAGS
   layers = timing.choose({timing.OURS: fast_form, "original_form": original_form.recurrent_layer}, options.peer)
   seconds = timing.measure({name: build_step(layer, options) for name, layer in layers.items()}, options.runs)

@@ -1,4 +1,4 @@
-"""Where a step spends its time, from TensorFlow's own trace of every operation."""
+"""Where a step spends its time, according to TensorFlow's own trace of every operation."""
 
 import math
 import re
@@ -16,7 +16,7 @@ _NUM_ROWS = 40
 
 @dataclass
 class Row:
-  """What a group of operations took together."""
+  """The totals of a group of operations."""
 
   count: int = 0
   seconds: float = 0.0
@@ -38,14 +38,14 @@ def trace(session: "tf.compat.v1.Session", fetches: object, feeds: dict) -> list
 
 
 def group(nodes: Iterable, key: Callable[[str, str], str]) -> dict[str, Row]:
-  """Add up what operations took.
+  """Add up the time and the work of operations by group.
 
   Args:
     nodes: from `trace`.
-    key: names the group of an operation from its name and its kind.
+    key: returns the group of an operation from its name and its kind.
 
   Returns:
-    Group to row.
+    The row of each group, by its name.
   """
   nodes = [(match, node) for node in nodes if (match := _LABEL.match(node.timeline_label))]
   shapes = {
@@ -62,7 +62,7 @@ def group(nodes: Iterable, key: Callable[[str, str], str]) -> dict[str, Row]:
 
 
 def _tensor(source: str) -> tuple[str, int]:
-  """Take "scope/name:1", an input, for a name and the number of its output; 0 goes unsaid."""
+  """Split an input such as "scope/name:1" into the name and the number of the output, 0 if there is none."""
   name, _, slot = source.partition(":")
   return name, int(slot or 0)
 
@@ -73,14 +73,14 @@ def count_products(kind: str, output: tuple | None, inputs: list[tuple | None]) 
   Args:
     kind: the operation's type.
     output: the shape of its first output.
-    inputs: the shapes of its inputs, None where one is not known.
+    inputs: the shapes of its inputs, None for unknown ones.
 
   Returns:
-    The number; 0 for any other operation and where a shape is missing.
+    The number; 0 for any other operation or if a shape is missing.
   """
   if output is None:
     return 0
-  # Fused and oneDNN's own kinds have the plain kind's name within theirs.
+  # The names of fused kinds and of oneDNN's kinds contain the plain kind's name.
   if "MatMul" in kind and inputs[0]:
     return 2 * math.prod(output) * (math.prod(inputs[0]) // max(1, math.prod(output[:-1])))
   if "Conv2DBackpropFilter" in kind and inputs[2]:
@@ -93,7 +93,7 @@ def count_products(kind: str, output: tuple | None, inputs: list[tuple | None]) 
 
 
 def busy_seconds(nodes: Iterable) -> tuple[float, float]:
-  """Return how long a step took from its first operation to its last, and for how much of that any operation ran."""
+  """Return the seconds from a step's first operation to its last, and for how many of them any operation ran."""
   starts = [node.all_start_micros + node.op_start_rel_micros for node in nodes]
   ends = [node.all_start_micros + node.op_end_rel_micros for node in nodes]
   busy, reached = 0, min(starts)
@@ -104,16 +104,15 @@ def busy_seconds(nodes: Iterable) -> tuple[float, float]:
 
 
 def show(nodes: Sequence) -> None:
-  """Print a table of the kinds of operations and one of the single operations, the heaviest first.
+  """Print a table of the kinds of operations and a table of single operations, the slowest first.
 
-  Seconds are those from an operation's start to its end, so where several run side by side they add up to more than the
-  step.
+  Seconds are from an operation's start to its end, so if several run side by side they add up to more than the step.
 
   Args:
     nodes: from `trace`.
   """
   seconds, busy = busy_seconds(nodes)
-  print(f"traced step: {seconds:.3f} s, for {seconds - busy:.3f} s of which no operation ran")
+  print(f"traced step: {seconds:.3f} s, including {seconds - busy:.3f} s in which no operation ran")
   tables = {"kind of operation": lambda name, kind: kind, "operation": lambda name, kind: f"{name} ({kind})"}
   for title, key in tables.items():
     rows = sorted(group(nodes, key).items(), key=lambda item: -item[1].seconds)

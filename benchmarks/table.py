@@ -1,4 +1,4 @@
-"""Writes what benchmarks printed as a table into a document."""
+"""Writes the output of benchmarks into a document as a table."""
 
 import os
 import sys
@@ -22,16 +22,16 @@ BEGIN, END = "<!-- make bench -->", "<!-- end of make bench -->"
 
 
 def define_table_flags() -> None:
-  """Define what is read and written."""
+  """Define the flags for what to read and write."""
   flags.DEFINE_string("results", None, "The file with the output of the benchmarks.", required=True)
-  flags.DEFINE_string("document", None, f"The file whose text between {BEGIN} and {END} is replaced.", required=True)
+  flags.DEFINE_string("document", None, f"The file with the lines {BEGIN} and {END} around the table.", required=True)
 
 
 def make_table(results: Iterable[dict]) -> str:
-  """Lay out results, a row a peer, in Markdown.
+  """Lay out results in Markdown, one row per peer.
 
   Args:
-    results: what `timing.report` writes as JSON.
+    results: the JSON that `timing.report` prints, parsed.
   """
   rows = ["| benchmark | setting | ours | peer | peer : ours | best : best |", "|---|---|---|---|---|---|"]
   for result in results:
@@ -52,14 +52,14 @@ def _spread(values: list[float], result: dict, name: str) -> str:
 
 
 def read_results(path: str) -> list[dict]:
-  """Take the lines of JSON out of a file."""
+  """Read the lines of JSON in a file."""
   try:
     with open(path, encoding="utf-8") as file:
       results = [json.loads(line) for line in file if line.startswith("{")]
   except (OSError, ValueError) as error:
-    raise UserError(f"--results={path} cannot be read ({error}); give what benchmarks printed") from error
+    raise UserError(f"--results={path} cannot be read ({error}); give the output of benchmarks") from error
   if not results:
-    raise UserError(f"--results={path} holds no results; give what benchmarks printed")
+    raise UserError(f"--results={path} holds no results; give the output of benchmarks")
   return results
 
 
@@ -67,7 +67,7 @@ def replace_between_marks(document: str, text: str) -> None:
   """Put a text between the two marks of a document.
 
   Raises:
-    UserError: the document does not have them, each on a line of its own.
+    UserError: the document does not have both marks, each on its own line.
   """
   try:
     with open(document, encoding="utf-8") as file:
@@ -75,19 +75,19 @@ def replace_between_marks(document: str, text: str) -> None:
     begin, end = lines.index(BEGIN), lines.index(END)
   except (OSError, ValueError) as error:
     raise UserError(
-      f"--document={document} must be a file with the lines {BEGIN} and {END}, between which the table goes ({error})"
+      f"--document={document} must be a file with the lines {BEGIN} and {END} around the table ({error}); add them"
     ) from error
   files.write_atomically(document, "\n".join([*lines[: begin + 1], "", text, "", *lines[end:]]))
 
 
 def main(_: list[str]) -> None:
-  """Print the table, and write it."""
+  """Print the table and write it."""
   options = flags.FLAGS
   table = make_table(read_results(options.results))
   versions = (
     f"TensorFlow {tf.__version__}, {os.cpu_count()} CPU cores. Medians, and in brackets the spread of the runs."
   )
-  # Printed first: what took minutes to measure is not lost with a document that cannot be written.
+  # Printed first, so that minutes of measuring are not lost if the document cannot be written.
   print(table)
   replace_between_marks(options.document, f"{versions}\n\n{table}")
 

@@ -1,6 +1,6 @@
-"""Times forms of the same work in turns and prints medians, spread, ratios and a line of JSON.
+"""Times forms of the same work in turn and prints medians, spread, ratios and a line of JSON.
 
-Turns keep what else the machine does from falling on one form alone.
+Taking turns spreads the load of other programs over all forms.
 """
 
 import json
@@ -15,35 +15,35 @@ OURS = "ours"
 
 
 def define_timing_flags(peers: Sequence[str]) -> None:
-  """Define what is compared with, and how often.
+  """Define the flags for the peers and the number of runs.
 
   Args:
-    peers: the names of all peers that the benchmark knows; the first is compared with unless --peer says otherwise.
+    peers: the names of all peers that the benchmark knows; the first one is the default of --peer.
   """
-  flags.DEFINE_list("peer", [peers[0]], f"What to compare with, separated by commas: {', '.join(peers)}.")
+  flags.DEFINE_list("peer", [peers[0]], f"The peers to compare with, separated by commas: {', '.join(peers)}.")
   flags.register_validator(
     "peer",
     lambda names: all(name in peers for name in names),
     f"the peers are {', '.join(peers)}",
   )
-  flags.DEFINE_integer("runs", 5, "Runs of each form, taken in turns.", lower_bound=1)
+  flags.DEFINE_integer("runs", 5, "The number of runs of each form, in turn.", lower_bound=1)
 
 
 def choose(forms: Mapping[str, Callable], peers: Sequence[str]) -> dict[str, Callable]:
-  """Take ours and the chosen peers out of what makes the forms, in this order."""
+  """Choose ours and the given peers from the forms, in this order."""
   return {name: forms[name] for name in (OURS, *dict.fromkeys(peers))}
 
 
 def measure(forms: Mapping[str, Callable[[], object]], runs: int, warm_up: int = 1) -> dict[str, list[float]]:
-  """Run forms in turns.
+  """Run forms in turn.
 
   Args:
-    forms: what to run, by name.
+    forms: the functions to run, by name.
     runs: how many turns count.
-    warm_up: how many turns come before those: the first plans graphs and fills caches.
+    warm_up: how many turns come first without counting, because the first plans graphs and fills caches.
 
   Returns:
-    For each form its seconds, a number a turn.
+    For each form the seconds of each turn.
   """
   seconds = {name: [] for name in forms}
   for turn in range(warm_up + runs):
@@ -63,12 +63,12 @@ def ratios(
   """Compute how many times as fast ours is as each peer.
 
   Args:
-    values: for each form its seconds, a number a turn.
-    scale: for a form that did a part of the work, by what its values are multiplied; 1 for any other.
-    summary: makes one number of a form's.
+    values: for each form the seconds of each turn.
+    scale: for forms that did part of the work, the factor for their values; 1 for any other.
+    summary: turns a form's values into one number.
 
   Returns:
-    Peer to ratio.
+    The ratio of each peer, by its name.
   """
   numbers = {name: summary(each) * (scale or {}).get(name, 1) for name, each in values.items()}
   return {name: number / numbers[OURS] for name, number in numbers.items() if name != OURS}
@@ -83,16 +83,16 @@ def report(
   gain: str = "fast",
   **details: object,
 ) -> None:
-  """Print a line a form, a line a ratio, and everything as JSON in one line, which `table.py` reads.
+  """Print a line for each form and each ratio, and everything as one line of JSON, which `table.py` reads.
 
   Args:
-    benchmark: its name.
-    setting: what was measured, in words: shapes, sizes.
-    values: for each form what `measure` returns, or other numbers of which less is better.
+    benchmark: the name of the benchmark.
+    setting: a description of the measurement: shapes, sizes.
+    values: for each form the seconds from `measure`, or other numbers where lower is better.
     scale: as for `ratios`.
-    unit: of the values.
-    gain: what ours is when its values are lower.
-    **details: what else belongs into the JSON line; a `note` goes into the table.
+    unit: the unit of the values.
+    gain: the adjective for lower values, as in "2 times as fast".
+    **details: further items of the JSON line; a `note` goes into the table.
   """
   scale = scale or {}
   print(setting)
@@ -107,7 +107,8 @@ def report(
   load = os.getloadavg()[0]
   if load > os.cpu_count() + 1:
     print(
-      f"other programs are at work (load {load:.1f}): trust no ratio, least of all to a peer that spins while it waits"
+      f"other programs are running (load {load:.1f}): do not trust the ratios, least of all against a peer that spins "
+      "while it waits"
     )
   result = {"benchmark": benchmark, "setting": setting, "load": round(load, 1)}
   result |= {"ratios": {name: round(times[name], 3) for name in times}}

@@ -1,9 +1,9 @@
-"""The network as a PyTorch user would write it, trained a step or transcribing files for each line on standard input.
+"""The network as a PyTorch user would write it; trains a step or transcribes files for each line on standard input.
 
-Runs in an environment of its own, which has PyTorch and nothing of this repository. PyTorch's GRU applies the reset gate
-after the product, so its numbers are not ours; the sizes are. The only argument is JSON: the network's flags, num_bins and
-num_classes; to train, learning_rate, threads, lengths (frames of each utterance) and label_counts; to transcribe, paths (WAV
-files of 16 bits), labels, the features' flags and seconds_at_once.
+Runs in its own environment, with PyTorch and nothing from this repository. PyTorch's GRU applies the reset gate after
+the product, so its numbers differ from ours, but the sizes are the same. The only argument is JSON: the network's
+flags, num_bins and num_classes; to train, learning_rate, threads, lengths (frames of each utterance) and label_counts;
+to transcribe, paths (16-bit WAV files), labels, the features' flags and seconds_at_once.
 """
 
 import itertools
@@ -58,7 +58,7 @@ class Network(nn.Module):
 
 
 class Transcriber:
-  """A network with the weights that it begins with, and the files that it transcribes."""
+  """A network with its initial weights, and the files that it transcribes."""
 
   def __init__(self, settings: dict):
     self.network = Network(settings).eval()
@@ -72,7 +72,7 @@ class Transcriber:
 
   @torch.inference_mode()
   def work(self) -> int:
-    """Transcribe all files; return how many letters that gave."""
+    """Transcribe all files; return the number of letters."""
     features = [self.features(path) for path in self.paths]
     texts = [""] * len(features)
     for batch in self.batches([len(each) for each in features]):
@@ -90,7 +90,7 @@ class Transcriber:
     return (values - mean) / (deviation + 1e-6)
 
   def batches(self, lengths: list[int]) -> Iterator[list[int]]:
-    """Put clips of similar length into batches of so many seconds, padding included."""
+    """Put clips of similar length into batches of limited duration, padding included."""
     batch = []
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
       if batch and (len(batch) + 1) * lengths[batch[0]] > self.batch_frames:
@@ -131,7 +131,7 @@ class Trainer:
 
 
 def main() -> None:
-  """Answer each line of standard input with what comes of one more step, or of transcribing once more."""
+  """Answer each line of standard input with the result of one more training step or transcription."""
   settings = json.loads(sys.argv[1])
   if settings.get("threads"):
     torch.set_num_threads(settings["threads"])

@@ -1,7 +1,7 @@
 """Times a whole training step of the network, against the original's form and against PyTorch.
 
-A step is what deep_speech.py does with a batch: forward, CTC loss, backward, Adam, moving averages. The flags of
-deep_speech.py that shape the network are accepted too and go beyond --shape.
+A step is the work of deep_speech.py on one batch: forward, CTC loss, backward, Adam, moving averages. The flags of
+deep_speech.py that shape the network are accepted too and override --shape.
 """
 
 import os
@@ -37,12 +37,12 @@ SHAPES = {
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 LABELS = " abcdefghijklmnopqrstuvwxyz'-"
 NUM_BINS = 161
-# Letters spoken a second, and frames a second.
+# Letters and frames per second.
 _LETTER_RATE, _FRAME_RATE = 15, 100
 
 
 class Batch(NamedTuple):
-  """What a step is fed with, as `data.dataset.input_fn` makes it."""
+  """The input of a step, as `data.dataset.input_fn` makes it."""
 
   features: dict[str, np.ndarray]
   labels: np.ndarray
@@ -61,14 +61,14 @@ class Step(NamedTuple):
 
 
 def apply_shape(options: flags.FlagValues) -> None:
-  """Set what --shape says where no flag says otherwise."""
+  """Set the values of --shape, except where a flag is given."""
   for name, value in SHAPES[options.shape].items():
     if not options[name].present:
       options[name].value = value
 
 
 def make_batch(batch_size: int, num_frames: int, is_ragged: bool) -> Batch:
-  """Make noise with as many labels as speech of that length would have.
+  """Make noise, with as many labels as speech of that length would have.
 
   Args:
     batch_size: utterances.
@@ -94,7 +94,7 @@ def make_batch(batch_size: int, num_frames: int, is_ragged: bool) -> Batch:
 
 
 def build_ours(options: flags.FlagValues, batch: Batch) -> Step:
-  """Build the step of `deep_speech.model_fn` with everything that its flags set."""
+  """Build the step of `deep_speech.model_fn` with everything that the flags set."""
   estimator = deep_speech.make_estimator(options, LABELS, _devices(options))
 
   def add_train_op(features, labels):
@@ -123,7 +123,7 @@ def build_original_form(options: flags.FlagValues, batch: Batch) -> Step:
 
 
 def start_torch(options: flags.FlagValues, batch: Batch) -> Callable[[], object]:
-  """Start PyTorch in a process of its own; return what makes it train a step."""
+  """Start PyTorch in its own process; return a function that makes it train one step."""
   settings = _network_settings(options) | {
     "num_bins": NUM_BINS,
     "num_classes": len(LABELS),
@@ -158,12 +158,12 @@ def _build(add_train_op: Callable, batch: Batch, config) -> Step:
 
 
 def _network_settings(options) -> dict:
-  """Give the network's settings by name."""
+  """Return the network's settings by name."""
   return dataclasses.asdict(speech_flags.model_settings(options).network)
 
 
 def _devices(options) -> list[str]:
-  """Take one device."""
+  """Return the first device, as a list."""
   return distribution_utils.list_devices(options.num_gpus)[:1]
 
 
@@ -174,19 +174,19 @@ def _session_config(options):
 
 
 def define_step_flags() -> None:
-  """Define the shape and what is to be shown."""
+  """Define the flags for the shape and for what to show."""
   speech_flags.define_deep_speech_flags()
-  flags.DEFINE_enum("shape", "A", list(SHAPES), "The network and the batch; flags that are given count before it.")
-  flags.DEFINE_integer("frames", 400, "Frames of the longest utterance.", lower_bound=1)
+  flags.DEFINE_enum("shape", "A", list(SHAPES), "The network and the batch; flags given for them override it.")
+  flags.DEFINE_integer("frames", 400, "The number of frames in the longest utterance.", lower_bound=1)
   flags.DEFINE_boolean("ragged", False, "Whether the others are shorter, evenly spread down to half of that.")
-  flags.DEFINE_enum("profile", None, list(BUILDERS), "Show instead where the step of this form spends its time.")
-  flags.DEFINE_boolean("memory", False, "Show instead the memory that steps take, beside the original's form.")
+  flags.DEFINE_enum("profile", None, list(BUILDERS), "Instead, show where the step of this form spends its time.")
+  flags.DEFINE_boolean("memory", False, "Instead, show the memory that steps take, compared with the original's form.")
   child.define_torch_flag()
   timing.define_timing_flags(["original_form", "torch"])
 
 
 def describe(options: flags.FlagValues) -> str:
-  """Say in words what is measured."""
+  """Describe the measurement in words."""
   lengths = "lengths from half of that on" if options.ragged else "all of one length"
   given = [name for name in _network_settings(options) if options[name].present and name not in SHAPES["A"]]
   sizes = f"{options.rnn_type} {options.rnn_hidden_layers} x {options.rnn_hidden_size}, batch {options.batch_size}"
@@ -205,14 +205,14 @@ def show_profile(options: flags.FlagValues, batch: Batch) -> None:
 
 
 def show_memory(options: flags.FlagValues) -> None:
-  """Print how much memory the first steps of ours and of the original's form take on top of what the program has."""
+  """Print how much memory the first steps of ours and of the original's form add to the program's own."""
   if options["peer"].present and options.peer != ["original_form"]:
     raise UserError(
-      f"--peer={','.join(options.peer)} with --memory is not measured; give original_form or leave it out"
+      f"--peer={','.join(options.peer)} cannot be measured with --memory; give original_form or leave it out"
     )
   peaks = {}
   for name in BUILDERS:
-    # What a process has once taken from the system stays in its high-water mark: each form needs its own.
+    # A process's high-water mark never falls, so each form needs its own process.
     with multiprocessing.get_context("spawn").Pool(1) as pool:
       peaks[name] = [pool.apply(_memory_of_steps, [name, sys.argv])]
   timing.report("train_step_memory", describe(options), peaks, unit="MiB", gain="small")
@@ -233,7 +233,7 @@ def _memory_of_steps(name: str, arguments: list[str]) -> float:
 
 
 def main(_: list[str]) -> None:
-  """Time the chosen forms in turns, beside the machine's rate of matrix products."""
+  """Time the chosen forms in turn, together with the machine's rate of matrix products."""
   options = flags.FLAGS
   apply_shape(options)
   speech_flags.check_flags(options)

@@ -1,9 +1,10 @@
 """Times transcribing, from files to texts, against the original's form and against PyTorch.
 
-Each form has a process of its own and has its model loaded before. Ours is what transcribe.py does with an export. The
-original's form is its loop of predictions: features of one utterance after the other in one thread, batches in order of
-length, the network without masks, probabilities out of the graph, each utterance decoded in Python; the original starts a
-session for every pass, which is not counted. The original's batch size is a flag of 128; the smaller one here pads less.
+Each form has its own process and loads its model beforehand. Ours is the work of transcribe.py with an export. The
+original's form is its loop of predictions: features of one utterance after another in one thread, batches in order of
+length, the network without masks, probabilities out of the graph, each utterance decoded in Python; the original also
+starts a session for every pass, which is not counted. The original's default batch size is 128; the smaller one here
+pads less.
 """
 
 import os
@@ -40,16 +41,23 @@ CHECKPOINT, EXPORT, MANIFEST = "model.ckpt", "export", "corpus.tsv"
 
 
 def define_benchmark_flags() -> None:
-  """Define what transcribes what."""
+  """Define the flags for the network and the clips."""
   flags.DEFINE_enum("network", "default", list(NETWORKS), "The network: of the default flags, or of `make demo`.")
-  flags.DEFINE_integer("clips", 64, "Clips, from 2 to 16 seconds long.", lower_bound=1)
+  flags.DEFINE_integer("clips", 64, "The number of clips, from 2 to 16 seconds long.", lower_bound=1)
   flags.DEFINE_float(
-    "seconds_at_once", transcribe.SECONDS_AT_ONCE, "Seconds that ours and PyTorch compute at once.", lower_bound=1
+    "seconds_at_once",
+    transcribe.SECONDS_AT_ONCE,
+    "The seconds of audio that ours and PyTorch compute at once.",
+    lower_bound=1,
   )
-  flags.DEFINE_integer("batch_size", 16, "Utterances that the original's form computes at once.", lower_bound=1)
+  flags.DEFINE_integer(
+    "batch_size", 16, "The number of utterances that the original's form computes at once.", lower_bound=1
+  )
   child.define_torch_flag()
-  flags.DEFINE_enum("serve", None, list(BUILDERS), "Time this form here, once for each line of input.")
-  flags.DEFINE_string("folder", None, "Where the form that is served finds its model and the clips.")
+  flags.DEFINE_enum(
+    "serve", None, list(BUILDERS), "Run this form in this process, once for each line of standard input."
+  )
+  flags.DEFINE_string("folder", None, "The folder where the served form finds its model and the clips.")
   timing.define_timing_flags(["original_form", "torch"])
 
 
@@ -62,7 +70,7 @@ def read_settings(network: str) -> ModelSettings:
 
 
 def write_model(settings: ModelSettings, folder: str) -> None:
-  """Write a checkpoint with the weights that training begins with, and its export."""
+  """Write a checkpoint with initial weights, and its export."""
   labels = vocabulary.read_vocabulary(vocabulary.DEFAULT_VOCABULARY)
   checkpoint = os.path.join(folder, CHECKPOINT)
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -74,14 +82,14 @@ def write_model(settings: ModelSettings, folder: str) -> None:
 
 
 def build_ours(folder: str, seconds_at_once: float) -> Callable[[], list[str]]:
-  """Load the export; return what transcribes the files of the manifest."""
+  """Load the export; return a function that transcribes the files of the manifest."""
   model = transcribe.load_model(os.path.join(folder, EXPORT), seconds_at_once)
   paths = [entry.path for entry in manifest.read_manifest(os.path.join(folder, MANIFEST))]
   return lambda: model(paths)
 
 
 def build_original_form(folder: str, batch_size: int) -> Callable[[], list[str]]:
-  """Load the checkpoint into the original's form; return what transcribes the files in order of length."""
+  """Load the checkpoint into the original's form; return a function that transcribes the files in order of length."""
   settings, labels = inference.read_description(os.path.join(folder, EXPORT, "assets"))
   with tf.Graph().as_default():
     batches = original_input.input_fn(batch_size, open_dataset(folder, settings))
@@ -121,7 +129,7 @@ BUILDERS = {
 
 
 def start(form: str, folder: str, options: flags.FlagValues) -> Callable[[], object]:
-  """Start a form in a process of its own; return what makes it transcribe everything once."""
+  """Start a form in its own process; return a function that makes it transcribe everything once."""
   if form == "torch":
     command = [options.torch_python, os.path.join(FOLDER, "torch_network.py"), torch_settings(folder, options)]
   else:
@@ -132,7 +140,7 @@ def start(form: str, folder: str, options: flags.FlagValues) -> Callable[[], obj
 
 
 def torch_settings(folder: str, options: flags.FlagValues) -> str:
-  """Write down for PyTorch what is in the folder."""
+  """Describe the folder's model and clips for PyTorch, as JSON."""
   settings, labels = inference.read_description(os.path.join(folder, EXPORT, "assets"))
   written = settings.values() | {
     "num_bins": make_features(settings.features).num_bins,
@@ -153,10 +161,10 @@ def serve(options: flags.FlagValues) -> None:
 
 
 def compare(options: flags.FlagValues, folder: str) -> None:
-  """Time the forms in turns and print medians, spread and ratios."""
+  """Time the forms in turn and print medians, spread and ratios."""
   settings = read_settings(options.network)
   entries = manifest.read_manifest(input_pipeline.make_corpus(folder, ".wav", options.clips))
-  # In no order, as files come.
+  # In random order, like a user's files.
   np.random.default_rng(1).shuffle(entries)
   manifest.write_manifest(os.path.join(folder, MANIFEST), entries)
   write_model(settings, folder)

@@ -24,7 +24,8 @@ FULL_SCALE = np.float32(32768)
 UNKNOWN_FRAMES = 2**63 - 1
 # Its log where a WAV header and the file's size disagree.
 DATA_SIZES = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
-# Writers into a pipe put a size near 2 or 4 GiB into a WAV header, for want of the true one; others count the header in.
+# Writers into a pipe put a size near 2 or 4 GiB into a WAV header, as they do not know the true one; others include the
+# header in the size.
 PLACEHOLDER_BYTES = 0x7F000000
 SLOPPY_BYTES = 1024
 
@@ -125,7 +126,7 @@ def convert_samples(samples: np.ndarray, file_rate: int, sample_rate: int, name:
     float32 [samples].
   """
   if not isinstance(file_rate, numbers.Real) or not 1 <= file_rate < math.inf:
-    raise UserError(f"{name}: {file_rate!r} is no sample rate; give a number of samples a second, such as 16000")
+    raise UserError(f"{name}: {file_rate!r} is not a sample rate; give a number of samples per second, such as 16000")
   try:
     samples = np.asarray(samples)
   except (RuntimeError, TypeError, ValueError) as error:
@@ -249,7 +250,7 @@ def _unreadable(source: str | os.PathLike | BinaryIO, name: str, error: Exceptio
       return UserError(f"{name}: the audio file is empty (0 bytes); restore it or leave it out")
   except (OSError, ValueError) as reason:
     reason = getattr(reason, "strerror", reason)
-    return UserError(f"{name}: cannot read the audio file ({reason}); mend the path or leave it out")
+    return UserError(f"{name}: cannot read the audio file ({reason}); correct the path or leave it out")
   return UserError(
     f"{name}: cannot be read as audio ({_reason(error)}); restore the file, or convert it to WAV or FLAC"
   )

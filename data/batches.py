@@ -9,7 +9,7 @@ import numpy as np
 
 
 class PlannedBatch(NamedTuple):
-  """A global batch before anything of it is loaded.
+  """A global batch before any of it is loaded.
 
   Attributes:
     epoch: the epoch, from 0 on.
@@ -42,14 +42,14 @@ def batch_wise_dataset_shuffle(
 
   Args:
     entries: the utterances, by length.
-    epoch_index: epoch 0 is left alone with sortagrad.
+    epoch_index: the epoch, from 0 on; epoch 0 keeps its order with sortagrad.
     sortagrad: whether the first epoch goes from short to long.
-    batch_size: utterances a batch.
+    batch_size: utterances per batch.
     rng: draws the permutation; None for Python's own generator, which random.seed sets.
-    offset: where the list is first cut like a deck of cards, which changes what shares a batch.
+    offset: where the list is first cut like a deck of cards, so that other utterances share a batch.
 
   Returns:
-    The entries in their new order; those that fill no batch come last.
+    The entries in their new order; those that do not fill a batch come last.
   """
   entries = list(entries)
   if sortagrad and epoch_index == 0:
@@ -62,13 +62,13 @@ def batch_wise_dataset_shuffle(
 
 
 def epoch_order(num_entries: int, epoch_index: int, sortagrad: bool, batch_size: int, seed: int) -> list[int]:
-  """Give the order of an epoch, which depends on nothing but the arguments.
+  """Return the order of an epoch, which depends only on the arguments.
 
   Args:
     num_entries: number of utterances, sorted by length.
     epoch_index: the epoch, from 0 on.
     sortagrad: whether the first epoch goes from short to long.
-    batch_size: utterances a global batch.
+    batch_size: utterances per global batch.
     seed: the run's seed.
 
   Returns:
@@ -80,17 +80,17 @@ def epoch_order(num_entries: int, epoch_index: int, sortagrad: bool, batch_size:
 
 
 def cut_all(orders: Sequence[Sequence[int]], batch_size: int) -> list[PlannedBatch]:
-  """Cut the orders of epochs 0, 1 and so on into batches; none straddles two epochs."""
+  """Cut the orders of epochs 0, 1 and so on into batches; no batch straddles two epochs."""
   return [PlannedBatch(epoch, batch) for epoch, order in enumerate(orders) for batch in cut(order, batch_size)]
 
 
 def cut(order: Sequence[int], batch_size: int) -> list[Sequence[int]]:
-  """Cut the order of an epoch into batches of a number of utterances, the last one of what is left."""
+  """Cut the order of an epoch into batches of equal size; the last batch holds the rest."""
   return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 class Batching:
-  """The rule by which the utterances of a training set share batches; an epoch depends on it and its number alone."""
+  """The rule by which the utterances of a training set share batches; an epoch depends only on it and its number."""
 
   def __init__(
     self,
@@ -104,13 +104,13 @@ class Batching:
 
     Args:
       seconds: how long each utterance is, from short to long.
-      batch_size: utterances a global batch, where `batch_seconds` does not say otherwise.
-      batch_seconds: the longest that a global batch may be, padding included, in place of a number of utterances: what
-        a step costs in time and memory is its padded size. An utterance longer than that has a batch of its own.
+      batch_size: utterances per global batch, if `batch_seconds` is None.
+      batch_seconds: the largest duration of a global batch, padding included, because the time and memory of a step
+        depend on its padded size. An utterance longer than that gets its own batch.
       sortagrad: whether the first epoch goes from short to long.
       seed: the run's seed.
     """
-    # One sample at least: nothing fits into a batch without end.
+    # Above 0, so that the number of utterances that fit into a batch is finite.
     self._seconds = np.maximum(seconds, 1e-4)
     self._batch_size = batch_size
     self._batch_seconds = batch_seconds
@@ -118,10 +118,10 @@ class Batching:
     self._seed = seed
 
   def epoch(self, index: int) -> Sequence[Sequence[int]]:
-    """Give the batches of an epoch, each the indices of its utterances.
+    """Return the batches of an epoch, each as the indices of its utterances.
 
-    By number of utterances they are those of `epoch_order`. By duration, the sorted list is cut from a place on that is
-    drawn below the size of the first batch, and all batches are permuted.
+    By number of utterances, they follow `epoch_order`. By duration, cutting the sorted list starts at a random place
+    below the size of the first batch, and then all batches are permuted.
 
     Args:
       index: the epoch, from 0 on.
@@ -137,20 +137,20 @@ class Batching:
     return batches
 
   def num_batches(self, index: int) -> int:
-    """Count the batches of an epoch, which by duration may be one more or less than those of another."""
+    """Count the batches of an epoch; by duration, epochs may differ by one."""
     return len(self.epoch(index)) if self._batch_seconds else -(-len(self._seconds) // self._batch_size)
 
   def of_epochs(self, indices: Sequence[int], skip: int = 0) -> "EpochBatches":
-    """Give the batches of several epochs, one after the other; no batch straddles two.
+    """Return the batches of several epochs, one epoch after the other; no batch straddles two.
 
     Args:
       indices: the epochs.
-      skip: how many of their batches to leave out at the beginning, of which nothing is read.
+      skip: how many batches to leave out at the beginning; nothing of them is read.
     """
     return EpochBatches(self, indices, skip)
 
   def _cut_by_duration(self, start: int) -> list[range]:
-    """Cut the sorted utterances into batches as large as may be, from `start` on; what is before is one batch more."""
+    """Cut the sorted utterances from `start` on into the largest possible batches; those before it form one more."""
     batches = [range(start)] if start else []
     while start < len(self._seconds):
       batches.append(range(start, start + self._fitting(start)))
@@ -158,7 +158,7 @@ class Batching:
     return batches
 
   def _fitting(self, start: int) -> int:
-    """Count how many utterances from `start` on fit into a batch, one at least: the last of them is the longest."""
+    """Count the utterances from `start` on that fit into a batch, at least one; the last of them is the longest."""
 
     def padded(count):
       return count * self._seconds[start + count - 1]
@@ -168,7 +168,7 @@ class Batching:
 
 
 class EpochBatches:
-  """The batches of several epochs, made as they are asked for, as often as they are."""
+  """The batches of several epochs; they are made each time when iterated over."""
 
   def __init__(self, batching: Batching, indices: Sequence[int], skip: int = 0):
     self._batching = batching
@@ -183,7 +183,7 @@ class EpochBatches:
     """Yield each batch."""
     skip = self._skip
     for epoch in self._indices:
-      # An epoch that is skipped as a whole is counted and not planned.
+      # An epoch that is skipped entirely is only counted, not planned.
       count = self._batching.num_batches(epoch) if skip else 0
       if skip and skip >= count:
         skip -= count

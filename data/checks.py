@@ -30,7 +30,7 @@ def check_files(rows: Sequence[NumberedEntry], data_path: str) -> None:
     first = ", ".join(f"{entry.path} (line {line})" for line, entry in sorted(missing)[:SHOWN])
     raise UserError(
       f"{data_path}: {len(missing)} of {len(rows)} audio files do not exist: "
-      f"{_and_more(first, len(missing))}; correct the paths or make the corpus anew with `python data/download.py`"
+      f"{_and_more(first, len(missing))}; correct the paths or make the corpus again with `python data/download.py`"
     )
 
 

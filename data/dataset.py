@@ -31,10 +31,10 @@ __all__ = [
 
 
 class AudioConfig(SpectrogramSettings):
-  """How audio becomes spectrograms, as the original's users say it."""
+  """How audio becomes spectrograms, in the original's words."""
 
   def __init__(self, sample_rate: int, window_ms: float, stride_ms: float, normalize: bool = False):
-    """Make the settings; `normalize` brings each bin to mean 0 and deviation 1 over the utterance."""
+    """Make the settings; `normalize` shifts and scales each bin to mean 0 and deviation 1 over the utterance."""
     super().__init__(sample_rate, window_ms, stride_ms, "utterance" if normalize else "none")
 
   @property
@@ -45,17 +45,17 @@ class AudioConfig(SpectrogramSettings):
 
 @dataclasses.dataclass(frozen=True)
 class DatasetConfig:
-  """What a dataset is made of.
+  """The ingredients of a dataset.
 
   Attributes:
     audio_config: the settings of the features.
     data_path: the manifest.
     vocab_file_path: the vocabulary.
     sortagrad: whether the first epoch goes from short to long.
-    on_unknown: "error" or "drop": what to do with transcripts that hold characters outside the vocabulary.
-    leave_out_infeasible: whether utterances that CTC cannot align are left out. Evaluation keeps them: their words
-      count as errors like any others, and their weight in the loss is 0.
-    feature_cache_dir: where computed features are kept; None keeps none.
+    on_unknown: what to do with transcripts that have characters outside the vocabulary: "error" or "drop".
+    leave_out_infeasible: whether to leave out utterances that CTC cannot align. Evaluation keeps them: their errors
+      count like any others, and their weight in the loss is 0.
+    feature_cache_dir: the folder that keeps computed features; None keeps none.
   """
 
   audio_config: FeatureSettings
@@ -72,22 +72,22 @@ class DeepSpeechDataset:
 
   Attributes:
     config: the DatasetConfig.
-    audio_featurizer: samples to features.
+    audio_featurizer: computes features from samples.
     text_featurizer: the vocabulary.
-    output_length: the network's rule from input frames to output steps; None where nobody asks.
-    entries: the utterances by length, those of equal length in the order of the manifest; transcripts normalised.
+    output_length: the function from input frames to the network's output steps; None if lengths do not matter.
+    entries: the utterances by length, in the order of the manifest if equally long, with normalised transcripts.
     left_out: (entry, reason) of each utterance that is not trained on.
     num_upper_case: how many transcripts had upper-case letters.
     failure: the first exception raised while batches were made, which TensorFlow hides; None if there was none.
   """
 
   def __init__(self, dataset_config: DatasetConfig, output_length: Callable[[Any], Any] | None = None):
-    """Read the manifest, check every row and leave out what cannot be trained on.
+    """Read the manifest, check every row and leave out utterances that cannot be trained on.
 
     Args:
       dataset_config: what to read and how.
-      output_length: maps a number of feature frames (or an array of numbers) to the network's number of output steps; None
-        takes every utterance for long enough.
+      output_length: maps a number of feature frames (or an array of numbers) to the network's number of output steps;
+        None treats every utterance as long enough.
     """
     config = self.config = dataset_config
     self.audio_featurizer = make_features(config.audio_config)
@@ -114,17 +114,17 @@ class DeepSpeechDataset:
 
   @property
   def speech_labels(self) -> str:
-    """All characters of the vocabulary in the order of their ids."""
+    """The characters of the vocabulary in the order of their ids."""
     return self.text_featurizer.speech_labels
 
   @property
   def seconds(self) -> list[float]:
-    """The length of each utterance, as the manifest has it."""
+    """The length of each utterance in seconds, according to the manifest."""
     return [manifest.size_to_duration(entry.size) for entry in self.entries]
 
   @property
   def num_feature_bins(self) -> int:
-    """The number of features a frame."""
+    """The number of features per frame."""
     return self.audio_featurizer.num_bins
 
   @property
@@ -134,11 +134,11 @@ class DeepSpeechDataset:
 
   @property
   def has_feasible(self) -> bool:
-    """Whether there is an utterance that was not found too short for its transcript when its audio was read."""
+    """Whether any utterance is left that did not turn out too short for its transcript when its audio was read."""
     return len(self._too_short) < len(self.entries)
 
   def is_feasible(self, index: int, num_frames: int) -> bool:
-    """Tell whether CTC can align an utterance with the frames that its audio gave; if not, say so the first time."""
+    """Tell whether CTC can align an utterance with the frames of its audio; warn the first time it cannot."""
     if self.output_length is None:
       return True
     entry = self.entries[index]
@@ -153,7 +153,7 @@ class DeepSpeechDataset:
     """Make an utterance's features and labels.
 
     Args:
-      epoch: the epoch, from 0 on: what is drawn anew in each has to follow from it and the index alone.
+      epoch: the epoch, from 0 on. Anything drawn at random per epoch must follow from it and the index alone.
       index: the utterance's place in the entries.
     """
     entry = self.entries[index]
@@ -169,7 +169,7 @@ class DeepSpeechDataset:
     return self._cache.features(path, compute) if self._cache else compute()
 
   def _report(self) -> None:
-    """Say what was left out or changed, and refuse to go on with nothing."""
+    """Report what was left out or changed, and refuse an empty set."""
     path = self.config.data_path
     total = len(self.entries) + len(self.left_out)
     for entry, reason in self.left_out[: 4 * checks.SHOWN]:
@@ -181,7 +181,7 @@ class DeepSpeechDataset:
     if not self.entries:
       entry, reason = self.left_out[0]
       raise UserError(
-        f"{path}: all {total} utterances are left out, the first one {entry.path} because of {reason}; "
+        f"{path}: all {total} utterances are left out, the first one {entry.path} ({reason}); "
         "check the transcripts, --vocabulary_file and --stride_ms"
       )
 
@@ -193,17 +193,17 @@ def input_fn(
   num_replicas: int = 1,
   num_threads: int | None = None,
 ) -> "tf.data.Dataset":
-  """Build the tf.data.Dataset of padded batches with so many utterances each, in the order of the entries.
+  """Build a tf.data.Dataset of padded batches of equal size, in the order of the entries.
 
   Args:
-    batch_size: utterances a global batch.
+    batch_size: utterances per global batch.
     deep_speech_dataset: the utterances.
-    repeat: how many times to go through the entries; a batch may hold the last of them and the first.
-    num_replicas: each global batch is given as so many batches, one a replica; it divides `batch_size`.
-    num_threads: threads that read audio; None for one a processor.
+    repeat: how many times to go through the entries; a batch may hold the last entries and the first ones.
+    num_replicas: the number of batches that each global batch is split into, one per replica; must divide `batch_size`.
+    num_threads: threads that read audio; None for one per processor.
 
   Returns:
-    What `batched_input_fn` describes.
+    A tf.data.Dataset as `batched_input_fn` describes it.
   """
   if batch_size % num_replicas:
     raise ValueError(f"batch_size {batch_size} is not divisible by num_replicas {num_replicas}")
@@ -217,20 +217,20 @@ def batched_input_fn(
   num_replicas: int = 1,
   num_threads: int | None = None,
 ) -> "tf.data.Dataset":
-  """Build the tf.data.Dataset of padded batches.
+  """Build a tf.data.Dataset of padded batches.
 
   Args:
     dataset: the utterances.
-    batches: the global batches, whose indices are places in `dataset.entries`; gone through once for each pass over the
+    batches: the global batches, whose indices are places in `dataset.entries`; iterated once for each pass over the
       result.
-    num_replicas: each global batch is given as so many batches, one a replica.
-    num_threads: threads that read audio; None for one a processor.
+    num_replicas: the number of batches that each global batch is split into, one per replica.
+    num_threads: threads that read audio; None for one per processor.
 
   Returns:
     A tf.data.Dataset of (features, labels): features float32 "features" [batch, frames, bins, 1] and "weight"
     [batch, 1], int32 "input_length" (frames), "label_length" and "index" (into the entries) [batch, 1]; labels int32
-    [batch, labels]. Shorter utterances are padded with zeros. Weights are such that the mean over the replicas of
-    sum(weight * loss) is the mean loss of the global batch.
+    [batch, labels]. Shorter utterances are padded with zeros. The weights make the mean over the replicas of
+    sum(weight * loss) equal to the mean loss of the global batch.
   """
 
   def column(dtype):
@@ -259,8 +259,8 @@ def batched_input_fn(
     inputs, labels = tf.nest.pack_sequence_as(signature, tensors)
     return inputs | {"features": tf.cast(inputs["features"], tf.float32)}, labels
 
-  # Not Dataset.from_generator: on TensorFlow 2.21 that tells the C library to give every array above 128 KiB back to
-  # the system as soon as it is freed, in the whole process, and to get each new one page by page.
+  # Not Dataset.from_generator: on TensorFlow 2.21 it makes the C library return every array above 128 KiB to the system
+  # as soon as it is freed, in the whole process, and get each new one page by page.
   pass_ids = tf.data.Dataset.from_tensors(0).map(lambda _: tf.numpy_function(passes.begin, [], tf.int64))
   numbers = tf.data.Dataset.range(len(passes))
   return pass_ids.flat_map(lambda pass_id: numbers.map(lambda number: fetch(pass_id, number))).prefetch(
@@ -279,7 +279,7 @@ class _Passes:
     self._running: dict[int, Generator[Batch, None, None]] = {}
 
   def __len__(self) -> int:
-    """Count the batches, those of the replicas each by itself."""
+    """Count the batches, one for each replica."""
     return self._length
 
   def begin(self) -> np.int64:
@@ -289,8 +289,8 @@ class _Passes:
     return np.int64(pass_id)
 
   def next_batch(self, pass_id: int, number: int) -> Batch:
-    """Return the next batch of a pass, of which it is this number; the last one ends the pass."""
-    # TensorFlow reports what is raised here as text within text; the run loop wants the exception itself.
+    """Return the next batch of a pass, which has this number; the last one ends the pass."""
+    # TensorFlow reports an exception raised here as text within text; the run loop needs the exception itself.
     try:
       batch = next(self._running[pass_id])
       if number == self._length - 1:

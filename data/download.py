@@ -243,7 +243,7 @@ def _explain(error: OSError, data_dir: str) -> UserError:
   """Say in one line what the system cannot do with a file or the disk."""
   place = os.path.realpath(str(error.filename or data_dir))
   if os.path.commonpath([place, os.path.realpath(data_dir)]) != os.path.realpath(data_dir):
-    return UserError(f"{error.filename}: {error.strerror}; mend it, or take it out of --source")
+    return UserError(f"{error.filename}: {error.strerror}; fix it, or remove it from --source")
   where = f" ({error.filename})" if error.filename else ""
   if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
     remedy = "make room and run the same command again, which goes on from here, or give another folder"

@@ -1,9 +1,9 @@
-"""Keeps computed features on disk, for all runs that make them by the same settings.
+"""Keeps computed features on disk, for all runs that compute them with the same settings.
 
-Each set of settings has a folder below that of the cache. Whoever writes there has a pair of files of its own: NAME.features
-holds features, one utterance's after the other's, and NAME.index a record for each. A record is written after the features
-that it points at and holds their checksum. So nobody waits for anybody, and what was half done when a process was killed or
-a machine went down is never taken for features.
+Each set of settings has a folder inside the cache. Every process that writes there has its own pair of files:
+NAME.features holds the features of one utterance after another, and NAME.index holds a record for each. A record is
+written after the features that it points to, and has their checksum. So no process waits for another, and data left
+half written by a killed process or a crash is never mistaken for features.
 """
 
 import hashlib
@@ -22,24 +22,24 @@ from absl import logging
 from official_utils.misc.errors import UserError
 from official_utils.misc.files import write_atomically
 
-# Another number for another way of computing or storing features: those of before are not found any more.
+# To be raised when features are computed or stored in another way: older ones are then no longer found.
 FORMAT = 1
 # Half precision keeps 11 bits of a value and halves what is read from the disk.
 STORED = np.dtype("<f2")
 # A record of an index file: the identity of the audio file, and where its features are.
 RECORD = np.dtype([("key", "<u8"), ("more", "<u8"), ("offset", "<u8"), ("frames", "<u4"), ("checksum", "<u4")])
-# Seconds between two looks at what others have written.
+# Seconds from one look at the files of other processes to the next.
 PAUSE = 1.0
 
-# What tells an audio file from all others and from what it was before: a hash of path, size and time of change.
+# Identifies one version of an audio file: a hash of path, size and modification time.
 Identity = tuple[int, int]
 
 
 class FeatureCache:
   """The stored features of one set of settings; threads may share it.
 
-  Values are rounded when they are stored, and those that are not stored yet are handed out rounded as well: what a
-  network is trained on does not depend on what the cache holds.
+  Values are rounded when they are stored, and freshly computed ones are returned rounded too, so that training does not
+  depend on what the cache holds.
   """
 
   def __init__(self, folder: str, settings: Mapping[str, Any], num_bins: int):
@@ -47,13 +47,13 @@ class FeatureCache:
 
     Args:
       folder: the cache's folder, which any number of data sets and runs may share.
-      settings: what features depend on beside the audio, by name.
-      num_bins: features a frame.
+      settings: everything besides the audio that features depend on, by name.
+      num_bins: features per frame.
 
     Raises:
       UserError: the folder cannot be made or read.
     """
-    # Numbers of the same value are the same, whole or not.
+    # 20 and 20.0 are the same setting.
     values = {name: float(value) if isinstance(value, (int, float)) else value for name, value in settings.items()}
     described = json.dumps({"format": FORMAT, **values}, sort_keys=True)
     self._folder = os.path.join(folder, hashlib.blake2b(described.encode(), digest_size=8).hexdigest())
@@ -63,7 +63,7 @@ class FeatureCache:
     self._writer: _Writer | None = None
     self._is_broken = False
     try:
-      # What somebody else has filled is of use to those who may only read it.
+      # A cache that another user has filled can be used without the right to write to it.
       if not os.path.exists(settings_file := os.path.join(self._folder, "settings.json")):
         os.makedirs(self._folder, exist_ok=True)
         write_atomically(settings_file, f"{described}\n")
@@ -77,8 +77,8 @@ class FeatureCache:
     """Return the features of an audio file.
 
     Args:
-      path: the file. What was stored is not used if the file's size or time of change has become another.
-      compute: makes float32 [frames, bins] where none are stored.
+      path: the file. Stored features are not used if its size or modification time has changed since.
+      compute: makes float32 [frames, bins] if none are stored.
 
     Returns:
       float16 [frames, bins].
@@ -87,7 +87,7 @@ class FeatureCache:
     stored = self._load(identity)
     if stored is None:
       stored = compute().astype(STORED)
-      # A file that was exchanged meanwhile is another.
+      # The file may have been replaced in the meantime.
       if identity and identity == _identify(path):
         self._attempt(lambda: self._store(identity, stored))
     return stored
@@ -102,12 +102,12 @@ class FeatureCache:
     return place and _read(place, self._num_bins)
 
   def _store(self, identity: Identity, stored: np.ndarray) -> None:
-    """Write features down."""
+    """Write features to the disk."""
     self._writer = self._writer or _Writer(self._folder)
     self._index.add(self._writer.name, self._writer.append(identity, stored))
 
   def _attempt(self, action: Callable[[], None]) -> None:
-    """Let one thread at a time do something to the folder; once that fails, say so and let nothing more be done."""
+    """Do something in the folder, one thread at a time; once that fails, warn and do nothing there any more."""
     with self._lock:
       if self._is_broken:
         return
@@ -123,7 +123,7 @@ class FeatureCache:
 
 
 class _Place(NamedTuple):
-  """Where features are stored: a file, their first byte, the number of frames and the checksum of the bytes."""
+  """The place of stored features: a file, their first byte, the number of frames and the checksum of the bytes."""
 
   file: str
   offset: int
@@ -132,7 +132,7 @@ class _Place(NamedTuple):
 
 
 class _Index:
-  """The records of all index files of a folder: some 50 bytes for each, in a few blocks sorted by key."""
+  """The records of all index files of a folder: some 50 bytes each, in a few blocks sorted by key."""
 
   def __init__(self, folder: str):
     self._folder = folder
@@ -141,7 +141,7 @@ class _Index:
     self._num_read: dict[str, int] = {}
     # (keys, records, the number of each record's pair of files), the oldest first.
     self._blocks: list[tuple[np.ndarray, ...]] = []
-    # Pairs of files that others keep to themselves.
+    # Pairs of files that this process may not read.
     self._unreadable: set[str] = set()
     self._refreshed_at = -np.inf
 
@@ -157,23 +157,23 @@ class _Index:
     return None
 
   def add(self, name: str, records: np.ndarray) -> None:
-    """Take in records that a pair of files has got."""
+    """Add new records of a pair of files."""
     if name not in self._num_read:
       self._names.append(name)
     self._num_read[name] = self._num_read.get(name, 0) + len(records)
     writers = np.full(len(records), self._names.index(name), np.int32)
     blocks = [*self._blocks, (records["key"], records, writers)]
-    # Blocks of a size are united, so that there are few of them and a record is not moved often.
+    # Blocks of similar size are merged, so that there are few of them and records are rarely moved.
     while len(blocks) > 1 and len(blocks[-2][0]) <= 2 * len(blocks[-1][0]):
       blocks[-2:] = [tuple(map(np.concatenate, zip(*blocks[-2:], strict=True)))]
-    # Of records of the same file the newest stays the last.
+    # Of several records for one audio file, the newest stays last.
     order = np.argsort(blocks[-1][0], kind="stable")
     blocks[-1] = tuple(column[order] for column in blocks[-1])
-    # In one step: other threads are looking for something meanwhile.
+    # In one step, because other threads are searching at the same time.
     self._blocks = blocks
 
   def refresh(self, pause: float = 0.0) -> None:
-    """Read what has been written to the folder, unless that was done within so many seconds."""
+    """Read new records from the folder, unless that was done less than `pause` seconds ago."""
     if time.monotonic() - self._refreshed_at < pause:
       return
     self._refreshed_at = time.monotonic()
@@ -183,11 +183,11 @@ class _Index:
         start = self._num_read.get(name, 0) * RECORD.itemsize
         path = os.path.join(self._folder, file_name)
         try:
-          # A record that is being written is left for the next time.
+          # A record that is only half written is left for the next time.
           records = np.fromfile(path, RECORD, offset=start)
         except OSError as error:
           if name not in self._unreadable:
-            logging.warning("%s: cannot be read (%s); its features are computed again", path, error.strerror)
+            logging.warning("%s: cannot be read (%s); its features are computed again.", path, error.strerror)
           self._unreadable.add(name)
           continue
         if len(records):
@@ -198,7 +198,7 @@ class _Writer:
   """A pair of files that takes new features.
 
   Attributes:
-    name: what both files are called; later ones come later in the alphabet.
+    name: the name of both files; later names come later in the alphabet.
   """
 
   def __init__(self, folder: str):
@@ -207,13 +207,13 @@ class _Writer:
     self._size = 0
 
   def append(self, identity: Identity, stored: np.ndarray) -> np.ndarray:
-    """Write the features of a file and after them their record, which is returned as an array of one."""
+    """Write the features of a file and then their record, which is returned as an array of one."""
     record = np.array([(*identity, self._size, len(stored), zlib.crc32(stored.data))], RECORD)
     try:
       _append(f"{self._path}.features", stored)
       _append(f"{self._path}.index", record)
     except OSError:
-      # Features without a record would only take room.
+      # Features without a record would only waste space.
       if os.path.exists(f"{self._path}.features"):
         os.truncate(f"{self._path}.features", self._size)
       raise
@@ -222,7 +222,7 @@ class _Writer:
 
 
 def _identify(path: str) -> Identity | None:
-  """Make the identity of a file, None if there is no such file."""
+  """Make the identity of a file; None if there is no such file."""
   try:
     status = os.stat(path)
   except OSError:
@@ -235,7 +235,7 @@ def _identify(path: str) -> Identity | None:
 def _read(place: _Place, num_bins: int) -> np.ndarray | None:
   """Read features; None if they are gone or damaged."""
   try:
-    # Not mapped into memory: that is slower, and keeps a descriptor for each utterance until its batch is complete.
+    # Not mapped into memory, which is slower and keeps a descriptor open per utterance until its batch is complete.
     with open(place.file, "rb", buffering=0) as file:
       size = place.frames * num_bins * STORED.itemsize
       if place.offset + size > os.fstat(file.fileno()).st_size:
@@ -251,7 +251,7 @@ def _read(place: _Place, num_bins: int) -> np.ndarray | None:
 
 def _append(path: str, values: np.ndarray) -> None:
   """Write the bytes of an array to the end of a file."""
-  # Without a buffer nothing is written later than it seems to be, but a part at a time.
+  # Without a buffer, nothing is written later than it seems to be, but one write may take only a part.
   with open(path, "ab", buffering=0) as file:
     rest = values.data.cast("B")
     while rest:

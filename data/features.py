@@ -1,6 +1,6 @@
-"""The kinds of features: what is computed of samples, in numpy for training and in the graph for exports.
+"""The kinds of features, computed in numpy for training and in the graph for exports.
 
-A kind is a class with both twins and a line in _KINDS; its settings stand in settings.py.
+A kind is a class with both twins and a line in _KINDS; its settings are in settings.py.
 """
 
 import abc
@@ -21,7 +21,7 @@ class Features(abc.ABC):
 
   Attributes:
     settings: the settings.
-    num_bins: the number of features a frame.
+    num_bins: the number of features per frame.
   """
 
   settings: FeatureSettings
@@ -29,12 +29,12 @@ class Features(abc.ABC):
 
   @property
   def sample_rate(self) -> int:
-    """Samples a second of what the features are computed of."""
+    """The samples per second of the audio that features are computed from."""
     return self.settings.sample_rate
 
   @abc.abstractmethod
   def num_frames(self, num_samples: int | np.ndarray) -> np.integer | np.ndarray:
-    """Tell how many frames come of so many samples (an integer or an array of integers)."""
+    """Compute the number of frames from the number of samples (an integer or an array of integers)."""
 
   @abc.abstractmethod
   def compute(self, samples: np.ndarray) -> np.ndarray:
@@ -45,7 +45,7 @@ class Features(abc.ABC):
     """Build the graph that computes the same.
 
     Args:
-      samples: float32 [batch, samples]; what lies beyond a clip's length may be anything.
+      samples: float32 [batch, samples]; values beyond a clip's length do not matter.
       lengths: [batch] int32, samples of each clip.
 
     Returns:
@@ -54,7 +54,7 @@ class Features(abc.ABC):
 
   @abc.abstractmethod
   def cache_key(self) -> Mapping[str, Any]:
-    """Name all that stored features depend on beside the audio, with its value."""
+    """Return everything besides the audio that stored features depend on, by name."""
 
 
 class Spectrogram(Features):
@@ -69,7 +69,7 @@ class Spectrogram(Features):
     self.num_bins = self._featurizer.num_feature_bins
 
   def num_frames(self, num_samples: int | np.ndarray) -> np.integer | np.ndarray:
-    """Tell how many frames come of so many samples."""
+    """Compute the number of frames from the number of samples."""
     return self._featurizer.num_frames(num_samples)
 
   def compute(self, samples: np.ndarray) -> np.ndarray:
@@ -78,14 +78,14 @@ class Spectrogram(Features):
 
   def build(self, samples: "tf.Tensor", lengths: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
     """Build the graph that computes the same; see `Features.build`."""
-    # Not at the head of the module: whoever reads manifests and audio does without TensorFlow.
+    # Not at the top of the module: code that only reads manifests and audio must not load TensorFlow.
     from layers import spectrogram
 
     window_size, hop = self._featurizer.window_and_hop
     return spectrogram.log_spectrograms(samples, lengths, self.sample_rate, window_size, hop, self._normalize)
 
   def cache_key(self) -> Mapping[str, Any]:
-    """Name all that stored features depend on; without a kind, for caches of earlier versions have none."""
+    """Return everything that stored features depend on, without the kind, which earlier versions did not store."""
     settings = self.settings
     return {
       "sample_rate": settings.sample_rate,

@@ -6,7 +6,7 @@ from data.vocabulary import normalize_text, read_vocabulary
 from official_utils.misc.errors import UserError
 from settings import window_and_hop
 
-# Samples that are transformed at once, and frames whose sum is taken at once.
+# Samples transformed at once, and frames added up at once.
 BLOCK_SAMPLES = 40_000
 BLOCK_FRAMES = 128
 
@@ -23,7 +23,7 @@ def compute_spectrogram_feature(
 
   Args:
     samples: float [samples], full scale being 1; a clip shorter than a window is padded with zeros to one.
-    sample_rate: samples a second.
+    sample_rate: samples per second.
     stride_ms: step from window to window in milliseconds.
     window_ms: length of a window in milliseconds.
     max_freq: highest frequency kept, in hertz; None keeps all.
@@ -45,7 +45,7 @@ def _log_power_over_eps(
   max_freq: float | None = None,
   eps: float = 1e-14,
 ) -> np.ndarray:
-  """Compute log(power + eps) - log(eps): near 0, single precision still tells apart what is hardly more than silence."""
+  """Compute log(power + eps) - log(eps), which is near 0 for near silence, where single precision is finest."""
   samples = np.asarray(samples)
   if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
     raise ValueError(f"samples must be floating point [samples], not {samples.dtype} {list(samples.shape)}")
@@ -57,15 +57,15 @@ def _log_power_over_eps(
 
   frames = np.lib.stride_tricks.sliding_window_view(samples, window_size)[::hop]
   window = np.hanning(window_size)
-  # Every bin stands for its negative frequency, too, but for the first and the last.
+  # Every bin except the first and the last also stands for its negative frequency.
   window = window * np.sqrt(2 / (sample_rate * np.sum(window**2) * eps))
   log_power = np.empty((len(frames), num_bins), np.float32)
-  # A block at a time: what is computed on the way stays within the processor's cache, and is never as much memory as
-  # would be taken from the system and given back for each clip, which costs more than the transform.
+  # A block at a time: intermediate values stay in the processor's cache, and never need so much memory that it would be
+  # taken from the system and given back for each clip, which costs more than the transform.
   block = max(1, BLOCK_SAMPLES // window_size)
   for start in range(0, len(frames), block):
-    # In double precision up to the power: what single precision leaves of a bin without sound is its rounding, which
-    # normalisation would make as loud as speech (audio that came at half the rate has half its bins like that).
+    # In double precision up to the power: in single precision a bin without sound holds nothing but rounding, which
+    # normalisation would make as loud as speech (audio recorded at half the rate has half its bins like that).
     squares = np.square(np.fft.rfft(frames[start : start + block] * window).view(np.float64))
     power = log_power[start : start + block]
     np.add(squares[:, : 2 * num_bins : 2], squares[:, 1 : 2 * num_bins : 2], out=power, casting="same_kind")
@@ -88,13 +88,13 @@ def normalize(spectrogram: np.ndarray, out: np.ndarray | None = None) -> np.ndar
 
   Args:
     spectrogram: float32 [frames, bins].
-    out: where the result goes, which may be `spectrogram` itself; None makes a new array.
+    out: the array for the result, which may be `spectrogram` itself; None makes a new one.
 
   Returns:
     float32 [frames, bins]. A bin that never changes (digital silence, a single frame) is exactly 0.
   """
-  # Sums of single precision over a block of differences from the first frame, which are small; the blocks' sums are
-  # added in double precision.
+  # Differences from the first frame are small: their sums over a block are in single precision, and the blocks' sums
+  # are added in double precision.
   out = np.subtract(spectrogram, spectrogram[0], out=out)
   blocks = [out[start : start + BLOCK_FRAMES] for start in range(0, len(out), BLOCK_FRAMES)]
   mean = sum(block.sum(axis=0).astype(np.float64) for block in blocks) / len(out)
@@ -108,8 +108,8 @@ class AudioFeaturizer:
   """Computes spectrograms from samples with fixed settings.
 
   Attributes:
-    window_and_hop: samples of a window, and from window to window.
-    num_feature_bins: the number of features a frame.
+    window_and_hop: samples of a window, and samples from window to window.
+    num_feature_bins: the number of features per frame.
   """
 
   def __init__(
@@ -118,10 +118,10 @@ class AudioFeaturizer:
     """Check and keep the settings.
 
     Args:
-      sample_rate: samples a second that clips come with.
+      sample_rate: samples per second of the clips.
       window_ms: length of a window in milliseconds.
       stride_ms: step from window to window in milliseconds.
-      normalize: whether each bin is brought to mean 0 and deviation 1 over the clip.
+      normalize: whether to shift and scale each bin to mean 0 and deviation 1 over the clip.
     """
     self.sample_rate = sample_rate
     self.window_ms = window_ms
@@ -131,7 +131,7 @@ class AudioFeaturizer:
     self.num_feature_bins = count_bins(sample_rate, self.window_and_hop[0])
 
   def num_frames(self, num_samples: int | np.ndarray) -> np.integer | np.ndarray:
-    """Tell how many frames `featurize` makes of so many samples (an integer or an array of integers)."""
+    """Compute how many frames `featurize` makes from a number of samples (an integer or an array of integers)."""
     window_size, hop = self.window_and_hop
     return np.maximum(1, (num_samples - window_size) // hop + 1)
 
@@ -140,7 +140,7 @@ class AudioFeaturizer:
     settings = samples, self.sample_rate, self.stride_ms, self.window_ms
     if not self.normalize:
       return compute_spectrogram_feature(*settings)
-    # Normalisation takes a constant like log(eps) out again.
+    # Normalisation removes a constant such as log(eps).
     spectrogram = _log_power_over_eps(*settings)
     return normalize(spectrogram, out=spectrogram)
 
@@ -149,7 +149,7 @@ def compute_label_feature(text: str, token_to_idx: dict[str, int]) -> list[int]:
   """Convert a transcript to label ids.
 
   Args:
-    text: the transcript; it is lower-cased and stripped here.
+    text: the transcript, which is lower-cased and stripped here.
     token_to_idx: id of each character.
 
   Returns:
@@ -171,9 +171,9 @@ class TextFeaturizer:
     token_to_index: id of each character.
     index_to_token: character of each id.
     speech_labels: all characters in the order of their ids.
-    num_classes: number of characters, the blank among them.
+    num_classes: number of characters, including the blank.
     blank_index: id of the blank.
-    characters: those that a transcript may hold: all but the blank's.
+    characters: the characters that a transcript may have: all but the blank.
   """
 
   def __init__(self, vocab_file: str):

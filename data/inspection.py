@@ -123,7 +123,7 @@ def describe_faults(faults: Sequence[Fault], num_rows: int) -> str:
 def _inspect(entry: Entry, expected: Expected) -> Inspection:
   """Look at the audio of an utterance."""
   if not os.path.isfile(entry.path):
-    return Inspection([("missing audio", "is no file; mend the path")])
+    return Inspection([("missing audio", "is not a file; correct the path")])
   if not os.path.getsize(entry.path):
     return Inspection([("empty file", "has 0 bytes; restore it or remove the row")])
   if entry.path.lower().endswith(".raw"):
@@ -175,7 +175,7 @@ def _decode(file: "soundfile.SoundFile") -> tuple[int, bytes | None, list[tuple[
   if not num_samples:
     return 0, None, [("no samples", "holds no samples; remove the row")]
   if not finite:
-    return num_samples, digest.digest(), [("not a number", "holds NaN or infinite samples; convert the file anew")]
+    return num_samples, digest.digest(), [("not a number", "holds NaN or infinite samples; convert the file again")]
   if lowest == highest:
     return num_samples, None, [("silence", f"all its samples are {lowest:g}; remove the row")]
   return num_samples, digest.digest(), []

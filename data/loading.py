@@ -11,7 +11,7 @@ import numpy as np
 from data.batches import PlannedBatch
 from official_utils.misc.parallel import available_cpus, ordered_map
 
-# Bytes; of TensorFlow's tensors.
+# Of TensorFlow's tensors, in bytes.
 TENSOR_ALIGNMENT = 64
 
 
@@ -39,7 +39,7 @@ class Source(Protocol):
     """Make the example of an utterance in an epoch."""
 
   def is_feasible(self, index: int, num_frames: int) -> bool:
-    """Tell whether an utterance can be trained on with so many frames."""
+    """Tell whether an utterance with this number of frames can be trained on."""
 
 
 Batch = tuple[dict[str, np.ndarray], np.ndarray]
@@ -51,11 +51,11 @@ def load_batches(
   num_replicas: int = 1,
   num_threads: int | None = None,
 ) -> Generator[Batch, None, None]:
-  """Yield the batches of `batched_input_fn` as numpy arrays, the features of the dataset's `feature_dtype`."""
+  """Yield the batches of `batched_input_fn` as numpy arrays, with features of the dataset's `feature_dtype`."""
   num_threads = num_threads or available_cpus()
   batches, to_load = itertools.tee(batches)
   places = ((batch.epoch, index) for batch in to_load for index in batch.indices)
-  # Reads a few utterances ahead of the one that is put into its batch, and no further: enough to keep the threads busy.
+  # Reads only a few utterances ahead of the one that is being put into its batch, which keeps the threads busy.
   loaded = ordered_map(lambda place: dataset.load(*place), places, num_threads, 4 * num_threads)
   with contextlib.closing(loaded):
     for batch in batches:
@@ -65,19 +65,19 @@ def load_batches(
 
 
 def _weigh(dataset: Source, examples: list[Example], num_replicas: int) -> list[Example]:
-  """Give the examples of a global batch their weights: 0 to those that turn out too short for their transcripts."""
+  """Give the examples of a global batch their weights; those too short for their transcripts get 0."""
   feasible = [dataset.is_feasible(example.index, len(example.features)) for example in examples]
   weight = num_replicas / max(1, sum(feasible))
   return [example._replace(weight=weight * real) for example, real in zip(examples, feasible, strict=True)]
 
 
 def _split(examples: list[Example], num_replicas: int) -> Iterator[list[Example]]:
-  """Cut a global batch in parts for the replicas whose sizes differ by at most one."""
+  """Cut a global batch into parts for the replicas; their sizes differ by at most one."""
   size, larger = divmod(len(examples), num_replicas)
   filler = min(examples, key=lambda example: len(example.features))._replace(weight=0.0)
   rest = iter(examples)
   for replica in range(num_replicas):
-    # A replica must not go without a batch: one that has nothing to do gets a short utterance that does not count.
+    # Every replica needs a batch: if nothing is left for it, it gets a short utterance that does not count.
     yield list(itertools.islice(rest, size + (replica < larger))) or [filler]
 
 
@@ -88,7 +88,7 @@ def _pad(examples: list[Example]) -> Batch:
   label_lengths = [len(labels) for labels in all_labels]
   num_bins = all_features[0].shape[1]
   features = _aligned_array((len(examples), max(input_lengths), num_bins, 1), all_features[0].dtype)
-  # At least one column: not every operation takes a batch of empty transcripts for what it is.
+  # At least one column: not every operation can handle a batch of empty transcripts.
   labels = np.zeros((len(examples), max(1, *label_lengths)), np.int32)
   for row, example in enumerate(examples):
     features[row, : input_lengths[row], :, 0] = example.features
@@ -109,7 +109,7 @@ def _pad(examples: list[Example]) -> Batch:
 
 
 def _aligned_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-  """Make an array that begins where TensorFlow's tensors do: it takes such an array over and copies any other."""
+  """Make an array aligned like TensorFlow's tensors: TensorFlow uses such an array directly and copies any other."""
   size = math.prod(shape) * dtype.itemsize
   memory = np.empty(size + TENSOR_ALIGNMENT, np.uint8)
   start = -memory.ctypes.data % TENSOR_ALIGNMENT

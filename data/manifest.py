@@ -209,7 +209,7 @@ def _fields_of_json(line: str) -> tuple[str, int, str]:
   if not isinstance(audio, str) or not isinstance(text, str):
     raise _RowError(f"audio_filepath {audio!r} and text {text!r} must be strings")
   if type(duration) not in (int, float) or not 0 <= duration < math.inf:
-    raise _RowError(f"duration {duration!r} is no number of seconds; write one such as 2.5")
+    raise _RowError(f"duration {duration!r} is not a number of seconds; write one such as 2.5")
   if row.get("offset"):
     raise _RowError(f"offset {row['offset']!r} is not supported; cut the audio into a file an utterance")
   return audio, duration_to_size(duration), text
@@ -227,7 +227,7 @@ def _make_entry(folder: str, audio: str, size: str | int, transcript: str) -> En
   except ValueError:
     num_bytes = -1
   if num_bytes < 0:
-    raise _RowError(f"wav_filesize {size!r} is no size; write the bytes as 16-bit mono WAV, 44 + 2 * samples")
+    raise _RowError(f"wav_filesize {size!r} is not a size; write the bytes as 16-bit mono WAV, 44 + 2 * samples")
   return Entry(os.path.join(folder, audio), num_bytes, transcript)
 
 

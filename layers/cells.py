@@ -1,4 +1,4 @@
-"""The recurrent cells: their variables, their step, and what the hand-derived gradient needs of them."""
+"""The recurrent cells: their variables, their step, and the parts of their hand-derived gradient."""
 
 import abc
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from official_utils.lazy import tf
 
 @dataclass(frozen=True)
 class Cell(abc.ABC):
-  """What the cells have in common: kernels that inputs and state share.
+  """The base of all cells, with kernels that inputs and state share.
 
   Attributes:
     hidden_size: the size of a state.
-    kernels: each kernel's scope with its columns, in units of the hidden size, and its bias at the start.
+    kernels: for each kernel's scope, its columns in units of the hidden size and the initial value of its bias.
     num_states: tensors of a state; the first is the output.
-    saved_widths: columns of what `step` keeps, in units of the hidden size.
-    recorded_widths: columns of what `step_gradient` records, likewise.
+    saved_widths: columns of the tensors that `step` keeps, in units of the hidden size.
+    recorded_widths: columns of the tensors that `step_gradient` records, in units of the hidden size.
   """
 
   hidden_size: int
@@ -27,7 +27,7 @@ class Cell(abc.ABC):
   recorded_widths: ClassVar[Sequence[int]]
 
   def variables(self, depth: int) -> dict[str, tuple[list[int], float | None]]:
-    """Name each variable with its shape and its value at the start; None leaves that to TensorFlow.
+    """List the variables with their shapes and initial values; None leaves the value to TensorFlow.
 
     Args:
       depth: the size of the inputs.
@@ -43,10 +43,10 @@ class Cell(abc.ABC):
 
     Args:
       inputs: [rows, depth].
-      values: of the variables.
+      values: the variables' values.
 
     Returns:
-      For each kernel the product plus bias, [rows, columns], and what the state is multiplied with, [hidden, columns].
+      For each kernel the product plus bias, [rows, columns], and the factor of the state, [hidden, columns].
     """
     projected, weights = [], []
     for prefix in self.kernels:
@@ -68,15 +68,15 @@ class Cell(abc.ABC):
     """Go one step back; see `Gru.step_gradient`."""
 
   def gradients(self, recorded: Sequence, previous: Sequence, saved: Sequence) -> tuple[Sequence, Sequence]:
-    """Compute for all steps at once the gradients of the projected inputs and of the state's weights.
+    """Compute the gradients of the projected inputs and of the state's weights, for all steps at once.
 
     Args:
-      recorded: what `step_gradient` recorded, [rows, columns]: here the gradients of the kernels' products.
+      recorded: the tensors that `step_gradient` recorded, [rows, columns]: here the gradients of the kernels' products.
       previous: the states before each step, [rows, hidden].
-      saved: what `step` kept, [rows, columns].
+      saved: the tensors that `step` kept, [rows, columns].
 
     Returns:
-      The gradients of what `project` returned.
+      The gradients of the two results of `project`.
     """
     factors = self.product_inputs(previous, saved)
     return recorded, [
@@ -84,7 +84,7 @@ class Cell(abc.ABC):
     ]
 
   def product_inputs(self, previous: Sequence, saved: Sequence) -> Sequence:
-    """List for all steps at once what each kernel's state rows were multiplied with, [rows, hidden]."""
+    """List the factors of each kernel's state rows, [rows, hidden], for all steps at once."""
     return previous[:1]
 
 
@@ -100,11 +100,11 @@ class Gru(Cell):
 
     Args:
       projected: gates [batch, 2 * hidden] and candidate [batch, hidden], the inputs' part of the products.
-      state: the output of the step before, [batch, hidden].
+      state: the output of the previous step, [batch, hidden].
       weights: the state's rows of both kernels, [hidden, 2 * hidden] and [hidden, hidden].
 
     Returns:
-      The new state, and what the gradient needs: activated gates and candidate.
+      The new state, and the activated gates and candidate, which the gradient needs.
     """
     (hidden,) = state
     gates = tf.sigmoid(projected[0] + tf.matmul(hidden, weights[0]))
@@ -113,12 +113,12 @@ class Gru(Cell):
     return (candidate + update * (hidden - candidate),), (gates, candidate)
 
   def factors(self, previous: Sequence, state: Sequence, saved: Sequence) -> tuple:
-    """Compute for all steps at once what `step_gradient` multiplies with.
+    """Compute the factors of `step_gradient` for all steps at once.
 
     Args:
       previous: the states before each step, [rows, hidden].
       state: the states after each step.
-      saved: what `step` kept, [rows, columns].
+      saved: the tensors that `step` kept, [rows, columns].
 
     Returns:
       Tensors [rows, hidden].
@@ -134,10 +134,10 @@ class Gru(Cell):
     Args:
       d_state: the gradient of this step's state, [batch, hidden].
       factors: from `factors`, at this step.
-      weights: those of `step`, transposed.
+      weights: the weights of `step`, transposed.
 
     Returns:
-      The gradient of the state before, and what `gradients` needs: here the gradients of both products.
+      The gradient of the previous state, and the gradients of both products, which `gradients` needs.
     """
     (d_hidden,), (to_candidate, to_update, to_reset, update, reset) = d_state, factors
     d_candidate = d_hidden * to_candidate
@@ -147,14 +147,14 @@ class Gru(Cell):
     return (d_previous,), (d_gates, d_candidate)
 
   def product_inputs(self, previous: Sequence, saved: Sequence) -> Sequence:
-    """List what each kernel's state rows were multiplied with."""
+    """List the factors of each kernel's state rows."""
     return previous[0], _halves(saved[0])[0] * previous[0]
 
 
 class GruResetAfter(Cell):
-  """The GRU cell of cuDNN: the reset gate acts on the product with the state, which has a bias of its own.
+  """The GRU cell of cuDNN: the reset gate acts on the product with the state, which has its own bias.
 
-  The variables bear the names of TensorFlow's own CudnnCompatibleGRUCell.
+  The variables have the names of TensorFlow's CudnnCompatibleGRUCell.
   """
 
   kernels = {"gates/": (2, 1.0)}
@@ -162,7 +162,7 @@ class GruResetAfter(Cell):
   recorded_widths = (3, 1)
 
   def variables(self, depth: int) -> dict[str, tuple[list[int], float | None]]:
-    """Name each variable with its shape and its value at the start; see `Cell.variables`."""
+    """List the variables with their shapes and initial values; see `Cell.variables`."""
     shapes = super().variables(depth)
     for part, size in (("input", depth), ("hidden", self.hidden_size)):
       shapes[f"candidate/{part}_projection/kernel"] = ([size, self.hidden_size], None)
@@ -170,7 +170,7 @@ class GruResetAfter(Cell):
     return shapes
 
   def project(self, inputs: "tf.Tensor", values: Mapping[str, "tf.Tensor"]) -> tuple[list, list]:
-    """Multiply all inputs; the state is multiplied with one matrix [hidden, 3 * hidden], and has a bias [hidden]."""
+    """Multiply all inputs; the state is multiplied with one matrix [hidden, 3 * hidden] and has a bias [hidden]."""
     (gates,), (gate_rows,) = super().project(inputs, values)
     kernels, biases = (
       [values[f"candidate/{part}_projection/{kind}"] for part in ("input", "hidden")] for kind in ("kernel", "bias")
@@ -178,7 +178,7 @@ class GruResetAfter(Cell):
     return [gates, tf.matmul(inputs, kernels[0]) + biases[0]], [tf.concat([gate_rows, kernels[1]], axis=1), biases[1]]
 
   def step(self, projected: Sequence, state: Sequence, weights: Sequence) -> tuple:
-    """Advance one step; see `Gru.step`. The candidate's product with the state is kept too."""
+    """Advance one step; see `Gru.step`. Also keeps the candidate's product with the state."""
     (hidden,) = state
     sums = tf.matmul(hidden, weights[0])
     gates = tf.sigmoid(projected[0] + sums[:, : 2 * self.hidden_size])
@@ -188,7 +188,7 @@ class GruResetAfter(Cell):
     return (candidate + update * (hidden - candidate),), (gates, candidate, product)
 
   def factors(self, previous: Sequence, state: Sequence, saved: Sequence) -> tuple:
-    """Compute for all steps at once what `step_gradient` multiplies with: [rows, 3 * hidden] and [rows, hidden]."""
+    """Compute the factors of `step_gradient`, [rows, 3 * hidden] and [rows, hidden], for all steps at once."""
     (hidden,), (gates, candidate, product) = previous, saved
     reset, update = _halves(gates)
     to_product = reset * _to_candidate(update, candidate)
@@ -226,7 +226,7 @@ class Lstm(Cell):
     return (tf.tanh(cell) * leave, cell), (enter, new, keep, leave)
 
   def factors(self, previous: Sequence, state: Sequence, saved: Sequence) -> tuple:
-    """Compute for all steps at once what `step_gradient` multiplies with; see `Gru.factors`."""
+    """Compute the factors of `step_gradient` for all steps at once; see `Gru.factors`."""
     enter, new, keep, leave = saved
     squashed = tf.tanh(state[1])
     to_sums = (
@@ -257,7 +257,7 @@ class Rnn(Cell):
     return (tf.tanh(projected[0] + tf.matmul(state[0], weights[0])),), ()
 
   def factors(self, previous: Sequence, state: Sequence, saved: Sequence) -> tuple:
-    """Compute for all steps at once what `step_gradient` multiplies with; see `Gru.factors`."""
+    """Compute the factors of `step_gradient` for all steps at once; see `Gru.factors`."""
     return (1 - state[0] * state[0],)
 
   def step_gradient(self, d_state: Sequence, factors: Sequence, weights: Sequence) -> tuple:
@@ -270,16 +270,16 @@ SUPPORTED_RNNS: dict[str, type[Cell]] = {"lstm": Lstm, "rnn": Rnn, "gru": Gru, "
 
 
 def split_kernel(kernel: "tf.Tensor", depth: int) -> list["tf.Tensor"]:
-  """Cut a kernel into the inputs' rows and the state's."""
+  """Split a kernel into the inputs' rows and the state's rows."""
   return tf.split(kernel, [depth, kernel.shape[0] - depth], axis=0)
 
 
 def _halves(tensor: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
-  """Cut the last axis in two; slices are copied by one thread, tf.split makes all of them meet."""
+  """Split the last axis in two by slices, which one thread copies; for tf.split all threads wait for each other."""
   size = tensor.shape[-1] // 2
   return tensor[..., :size], tensor[..., size:]
 
 
 def _to_candidate(update, candidate):
-  """Compute what leads from the gradient of a GRU's state to that of its candidate before tanh."""
+  """Compute the factor from the gradient of a GRU's state to the gradient of its candidate before tanh."""
   return (1 - update) * (1 - candidate * candidate)

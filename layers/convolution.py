@@ -6,7 +6,7 @@ from official_utils.lazy import tf
 
 
 class ConvSpec(NamedTuple):
-  """Shape one convolution; each pair is (time, frequency)."""
+  """The shape of a convolution; each pair is (time, frequency)."""
 
   kernel_size: tuple[int, int]
   strides: tuple[int, int]
@@ -14,7 +14,7 @@ class ConvSpec(NamedTuple):
 
   @property
   def padding(self) -> tuple[int, int]:
-    """Count the zeros put before and after each axis."""
+    """The number of zeros before and after each axis."""
     return self.kernel_size[0] // 2, self.kernel_size[1] // 2
 
 
@@ -33,7 +33,7 @@ def output_size(size: Any, spec: ConvSpec, axis: int = 0) -> Any:
 
 
 def sequence_mask(lengths: "tf.Tensor", max_length: "tf.Tensor", dtype: "tf.DType", rank: int) -> "tf.Tensor":
-  """Mark real time steps, [batch, time, 1, ...] of the wanted rank: 1 up to each length, 0 beyond."""
+  """Mark real time steps, [batch, time, 1, ...] of the given rank: 1 up to each length, 0 beyond."""
   mask = tf.sequence_mask(lengths, max_length, dtype)
   return tf.reshape(mask, tf.concat([tf.shape(mask), [1] * (rank - 2)], axis=0))
 
@@ -41,14 +41,14 @@ def sequence_mask(lengths: "tf.Tensor", max_length: "tf.Tensor", dtype: "tf.DTyp
 def conv_layer(
   inputs: "tf.Tensor", lengths: "tf.Tensor", spec: ConvSpec, name: str, compute_dtype: Any = None
 ) -> tuple["tf.Tensor", "tf.Tensor"]:
-  """Convolve without bias; zeros stand beyond the edges.
+  """Convolve without bias; beyond the edges the input counts as zero.
 
   Args:
-    inputs: [batch, time, bins, channels], zero beyond the lengths if padding shall not count.
+    inputs: [batch, time, bins, channels], zero beyond the lengths if padding must not count.
     lengths: [batch], real time steps.
     spec: the convolution.
     name: the scope of the variable `kernel`.
-    compute_dtype: the number format of the products; None takes that of the inputs.
+    compute_dtype: the number format of the products; None for the inputs' own.
 
   Returns:
     Outputs [batch, time', bins', filters] in the inputs' number format before any activation, and their lengths.
@@ -61,7 +61,7 @@ def conv_layer(
   if fold > 1:
     whole_strides = output_size(inputs.shape[2], spec, axis=1) - 1 - -spec.kernel_size[1] // fold
     bin_pads[1] = whole_strides * fold - inputs.shape[2] - bin_pads[0]
-  # Padded here and not by the convolution: with padding of its own, oneDNN leaves the gradients to slower kernels.
+  # Padded here and not by the convolution, whose gradients would then run in slower kernels than oneDNN's.
   inputs = tf.pad(inputs, [[0, 0], time_pads, bin_pads, [0, 0]])
   if fold > 1:
     inputs, kernel = _fold_bins(inputs, kernel, fold)
@@ -71,9 +71,9 @@ def conv_layer(
 
 
 def _fold_bins(inputs: "tf.Tensor", kernel: "tf.Tensor", stride: int) -> tuple["tf.Tensor", "tf.Tensor"]:
-  """Make channels of as many neighbouring bins as a stride spans: the same sums, in a stride of one.
+  """Turn the neighbouring bins that a stride spans into channels: the same sums with a stride of one.
 
-  The gradient of a strided kernel takes oneDNN twice as long. The inputs stay as they lie in memory.
+  The gradient of a strided kernel takes oneDNN twice as long. The inputs stay where they are in memory.
 
   Args:
     inputs: [batch, time, bins, channels], padded to whole strides.
@@ -81,7 +81,7 @@ def _fold_bins(inputs: "tf.Tensor", kernel: "tf.Tensor", stride: int) -> tuple["
     stride: bins.
 
   Returns:
-    Inputs [batch, time, bins / stride, stride * channels] and the kernel that fits.
+    Inputs [batch, time, bins / stride, stride * channels] and the matching kernel.
   """
   steps, bins, channels, filters = kernel.shape
   kernel = tf.pad(kernel, [[0, 0], [0, -bins % stride], [0, 0], [0, 0]])

@@ -1,4 +1,4 @@
-"""The CTC loss of a batch, an utterance at a time."""
+"""The CTC loss of each utterance of a batch."""
 
 from official_utils.lazy import tf
 
@@ -11,7 +11,7 @@ def ctc_losses(
   Args:
     logits: [batch, time, classes], before the softmax.
     logit_lengths: [batch] int32, real time steps.
-    labels: [batch, labels] int32, padded with anything.
+    labels: [batch, labels] int32; the padding may hold any value.
     label_lengths: [batch] int32, real labels.
 
   Returns:
@@ -19,8 +19,8 @@ def ctc_losses(
   """
   labels = tf.pad(tf.cast(labels, tf.int32), [[0, 0], [0, 1]])
   is_empty, is_too_long = tf.equal(label_lengths, 0), count_needed_steps(labels, label_lengths) > logit_lengths
-  # TensorFlow's loss refuses an utterance without labels, and is infinite where repeated labels do not fit: such an
-  # utterance is lent a single label here and gets its own loss below.
+  # TensorFlow's loss refuses an utterance without labels, and is infinite if repeated labels do not fit: such an
+  # utterance borrows a single label here and gets its own loss below.
   is_lent = is_empty | is_too_long
   labels = tf.where(is_lent[:, tf.newaxis], 0, labels)
   label_lengths = tf.where(is_lent, 1, label_lengths)
@@ -37,11 +37,11 @@ def ctc_losses(
 
 
 def count_needed_steps(labels: "tf.Tensor", label_lengths: "tf.Tensor") -> "tf.Tensor":
-  """Count the time steps that labels need at least: one each, and a blank between two equal ones.
+  """Count the time steps that labels need: one each, and one more for the blank between two equal labels.
 
   Args:
-    labels: [batch, labels], padded with anything.
-    label_lengths: [batch].
+    labels: [batch, labels]; the padding may hold any value.
+    label_lengths: [batch], real labels.
 
   Returns:
     [batch] int32.
@@ -52,6 +52,6 @@ def count_needed_steps(labels: "tf.Tensor", label_lengths: "tf.Tensor") -> "tf.T
 
 
 def _blank_losses(logits, logit_lengths):
-  """Compute the loss of the one path that spells nothing: blanks only."""
+  """Compute the loss of the only path that spells nothing: all blanks."""
   is_real = tf.sequence_mask(logit_lengths, tf.shape(logits)[1], logits.dtype)
   return -tf.reduce_sum(tf.nn.log_softmax(logits)[:, :, -1] * is_real, axis=1)

@@ -1,7 +1,7 @@
-"""Recurrent layers by cuDNN's kernels, over the variables of our own cells.
+"""Recurrent layers computed by cuDNN, with the variables of our own cells.
 
-The variables keep their names and shapes; the one vector that cuDNN wants is put together in the graph, so that
-gradients flow into the variables and a checkpoint does not know which kernel trained it.
+The variables keep their names and shapes; the single vector that cuDNN needs is put together in the graph, so that
+gradients flow into the variables and checkpoints do not depend on the kernel.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,22 +20,22 @@ def choose_kernel(rnn_kernel: str, rnn_type: str, devices: Sequence[str]) -> str
   """Decide what computes the recurrent layers.
 
   Args:
-    rnn_kernel: a name of RNN_KERNELS; "auto" takes cuDNN where it can be had.
+    rnn_kernel: a name of RNN_KERNELS; "auto" takes cuDNN if possible.
     rnn_type: a name of `cells.SUPPORTED_RNNS`.
-    devices: where the replicas compute, such as ["/gpu:0"].
+    devices: the devices of the replicas, such as ["/gpu:0"].
 
   Returns:
     "native" or "cudnn".
 
   Raises:
-    UserError: cuDNN is asked for and cannot be had.
+    UserError: "cudnn" is asked for and not possible.
   """
   if rnn_kernel == "native":
     return "native"
   faults = []
   if rnn_type not in RNN_MODES:
     faults.append(f"computes {' and '.join(RNN_MODES)}, not --rnn_type={rnn_type}")
-  # MIOpen, which stands for cuDNN on AMD's GPUs, orders the gates differently.
+  # MIOpen, which takes cuDNN's place on AMD's GPUs, orders the gates differently.
   if not all(device.startswith("/gpu:") for device in devices) or tf.test.is_built_with_rocm():
     faults.append(f"runs on NVIDIA GPUs, not on {', '.join(devices)}")
   if not faults:
@@ -57,14 +57,14 @@ def run_direction(
   Args:
     rnn_type: a name of RNN_MODES.
     inputs: rows [rows, depth].
-    batch: where the rows stand.
-    values: of the cell's variables.
-    is_backward: whether it runs from each utterance's end to its beginning.
+    batch: where the rows are.
+    values: the values of the cell's variables.
+    is_backward: whether to run from each utterance's end to its beginning.
 
   Returns:
     Rows [rows, hidden].
   """
-  # cuDNN knows no empty utterance; what it makes of one is dropped when the rows are packed.
+  # cuDNN does not take empty utterances; the output for one is dropped when the rows are packed.
   lengths = tf.maximum(batch.lengths, 1)
 
   def turn(padded):
@@ -87,7 +87,7 @@ def _run_kernel(
     params=parameters,
     sequence_lengths=lengths,
     rnn_mode=RNN_MODES[rnn_type],
-    # Without it there is no gradient.
+    # The gradient needs it.
     is_training=True,
     time_major=False,
   ).output
@@ -95,7 +95,7 @@ def _run_kernel(
 
 
 def pack_parameters(rnn_type: str, depth: int, values: Mapping[str, "tf.Tensor"]) -> tuple["tf.Tensor", int]:
-  """Put a cell's variables into cuDNN's one vector.
+  """Put a cell's variables into the single vector that cuDNN needs.
 
   It holds the matrices of the inputs, gate by gate, then those of the state, each [hidden, inputs] row by row; then
   the biases of the inputs, gate by gate, then those of the state.
@@ -103,7 +103,7 @@ def pack_parameters(rnn_type: str, depth: int, values: Mapping[str, "tf.Tensor"]
   Args:
     rnn_type: a name of RNN_MODES.
     depth: the size of the inputs.
-    values: of the cell's variables.
+    values: the values of the cell's variables.
 
   Returns:
     The vector, and the cell's hidden size.
@@ -121,13 +121,13 @@ def _lstm_parts(depth: int, values: Mapping) -> tuple[list, list]:
     return [gates[0], gates[2], gates[1], gates[3]]
 
   biases = in_order(values["bias"])
-  biases[1] += 1.0  # What our cell adds to the forget gate itself.
+  biases[1] += 1.0  # Our cell adds this to the forget gate itself.
   matrices = [gate for rows in cells.split_kernel(values["kernel"], depth) for gate in in_order(rows)]
   return matrices, [*biases, *map(tf.zeros_like, biases)]
 
 
 def _gru_parts(depth: int, values: Mapping) -> tuple[list, list]:
-  """List the GRU's matrices and biases in cuDNN's order: reset, update, candidate, as in ours."""
+  """List the GRU's matrices and biases in cuDNN's order: reset, update, candidate, as in our cell."""
   matrices, biases = [], []
   gate_rows = cells.split_kernel(values["gates/kernel"], depth)
   gate_biases = [values["gates/bias"], tf.zeros_like(values["gates/bias"])]

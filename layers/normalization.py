@@ -1,4 +1,4 @@
-"""Batch normalisation whose statistics count real frames only."""
+"""Batch normalisation with statistics of real frames only."""
 
 import math
 from typing import Any
@@ -11,13 +11,13 @@ EPSILON = 1e-5
 
 
 def early_momentum(step: "tf.Tensor") -> "tf.Tensor":
-  """Let a moving average start as the plain average of what it has seen.
+  """Compute a momentum with which a moving average starts as the plain average of its updates.
 
-  At the original's momentum hundreds of steps pass before the values at the start are forgotten; a small corpus is
-  evaluated before that.
+  With the original's momentum it takes hundreds of steps to forget the initial values, and a small corpus is evaluated
+  before that.
 
   Args:
-    step: how many updates there were, a scalar tensor.
+    step: the number of updates so far, a scalar tensor.
 
   Returns:
     A scalar, at most MOMENTUM.
@@ -33,22 +33,22 @@ def batch_norm(
   mask: "tf.Tensor | None" = None,
   momentum: "tf.Tensor | float" = MOMENTUM,
 ) -> "tf.Tensor":
-  """Normalise each channel over batch, time and what lies between.
+  """Normalise each channel over all other axes.
 
-  The moving variance takes the n / (n - 1) correction for images [batch, time, bins, channels] and not for sequences:
-  the original's two kernels differ in this. Without a mask, images go through the kernel that the original used, so
-  that even activations within rounding of a kink of relu6 fall on the same side.
+  The moving variance has the n / (n - 1) correction for images [batch, time, bins, channels] and not for sequences: the
+  original's two kernels differ in this. Without a mask, images go through the original's kernel, so that even
+  activations within rounding of a kink of relu6 fall on the same side.
 
   Args:
     inputs: [..., channels], of rank 2 to 4.
     training: whether to use (and record) the batch's own statistics.
     name: the scope of gamma, beta, moving_mean and moving_variance; None for batch_normalization, and from the second
-      on batch_normalization_1 and so on.
+      one on batch_normalization_1 and so on.
     mask: 1 where a frame is real, 0 in the padding, broadcastable to the inputs; None counts every frame.
-    momentum: how much of the moving averages an update keeps.
+    momentum: the share of the moving averages that an update keeps.
 
   Returns:
-    Outputs of the inputs' shape, zero where the mask is.
+    Outputs of the inputs' shape, zero where the mask is zero.
   """
   channels = inputs.shape[-1]
   with tf.compat.v1.variable_scope(name, default_name="batch_normalization"):
@@ -72,17 +72,17 @@ def batch_norm(
 
 
 def _count_frames(inputs, mask):
-  """Count what each channel's statistics are taken over."""
+  """Count the values that each channel's statistics are taken over."""
   size = tf.cast(tf.size(inputs, tf.int64) // tf.shape(inputs, tf.int64)[-1], inputs.dtype)
   # The mask has fewer entries than the inputs have frames: each stands for a whole row of bins.
   return size if mask is None else tf.reduce_sum(mask) * size / tf.cast(tf.size(mask), inputs.dtype)
 
 
 def _batch_statistics_norm(inputs, gamma, beta, mask, count):
-  """Normalise with the batch's own statistics; its gradient needs one tensor of the inputs' size, and few passes.
+  """Normalise with the batch's own statistics; the gradient needs one tensor of the inputs' size and few passes.
 
   Returns:
-    Outputs, mean [channels], and variance [channels] (around that mean, divided by the count). No gradient comes in
+    Outputs, mean [channels], and variance [channels] (around that mean, divided by the count). No gradient flows back
     through mean and variance: they are for the moving averages.
   """
 
@@ -108,7 +108,7 @@ def _sum_frames(values, mask):
   """Add up each channel over the frames that the mask marks."""
   if mask is None:
     return tf.reduce_sum(values, list(range(values.shape.rank - 1)))
-  # As a product of matrices nothing of the values' size is written.
+  # A matrix product writes no intermediate tensor of the values' size.
   rows = tf.reshape(values, [-1, math.prod(values.shape[2:])])
   return tf.reduce_sum(tf.reshape(tf.matmul(tf.reshape(mask, [1, -1]), rows), [-1, values.shape[-1]]), axis=0)
 
@@ -117,19 +117,19 @@ def _sum_products(left, right):
   """Add up each channel of the product."""
   if left.shape.rank < 4:
     return tf.reduce_sum(left * right, list(range(left.shape.rank - 1)))
-  # Images have few channels: all pairs of them cost less than writing the product.
+  # Images have few channels: computing all pairs costs less than writing the product.
   rows = [tf.reshape(values, [-1, values.shape[-1]]) for values in (left, right)]
   return tf.linalg.diag_part(tf.matmul(*rows, transpose_a=True))
 
 
 def _normalize(inputs, mean, variance, gamma, beta, mask):
-  """Shift and scale each channel by given statistics, and set what the mask leaves out to zero."""
+  """Shift and scale each channel by given statistics, and set masked values to zero."""
   outputs = (inputs - mean) * (gamma * tf.math.rsqrt(variance + EPSILON)) + beta
   return outputs if mask is None else outputs * mask
 
 
 def _moving_average(name: str, channels: int, dtype: "tf.DType", initializer: Any) -> "tf.Variable":
-  """Make a variable that each replica updates by itself and that is averaged when it is read or saved."""
+  """Make a variable that each replica updates on its own and that is averaged when it is read or saved."""
   return tf.compat.v1.get_variable(
     name,
     [channels],

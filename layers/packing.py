@@ -1,7 +1,7 @@
-"""Padded batches without their padding: the real time steps one after the other, as rows of a matrix.
+"""Padded batches without their padding: the real time steps as the rows of a matrix.
 
-The rows of a time step stand together, longest utterance first, so that the utterances that are still running are always
-the first rows of the step before. What works on rows does nothing for padding and needs no mask.
+The rows of a time step are together, longest utterance first, so that the utterances still running are always the first
+rows of the previous step. Work on rows spends nothing on padding and needs no mask.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from official_utils.lazy import tf
 
 
 class Packing(NamedTuple):
-  """Where the real steps of a padded batch lie as rows.
+  """Where the real steps of a padded batch are among the rows.
 
   Attributes:
     lengths: [batch] int32, real time steps.
@@ -33,10 +33,10 @@ class Packing(NamedTuple):
 
 
 def plan(lengths: "tf.Tensor", num_steps: "tf.Tensor | int") -> Packing:
-  """Plan how a batch is packed.
+  """Plan how to pack a batch.
 
   Args:
-    lengths: [batch] int32, real time steps; none is above num_steps.
+    lengths: [batch] int32, real time steps, at most num_steps.
     num_steps: time steps of the padded batch.
   """
   batch_size = tf.shape(lengths)[0]
@@ -49,7 +49,7 @@ def plan(lengths: "tf.Tensor", num_steps: "tf.Tensor | int") -> Packing:
   starts = tf.cumsum(counts, exclusive=True)
   sources = tf.gather(order, place) * num_steps + time
   rows = tf.range(1, tf.size(sources) + 1)
-  # A row's neighbours are as many rows away as the time step between has.
+  # The distance to a neighbour is the number of rows of the earlier of the two time steps.
   earlier = tf.where(time > 0, rows - tf.gather(counts, tf.maximum(time - 1, 0)), 0)
   later = tf.where(time + 1 < tf.gather(sorted_lengths, place), rows + tf.gather(counts, time), 0)
   targets = tf.scatter_nd(sources[:, tf.newaxis], rows, [batch_size * num_steps])
@@ -67,12 +67,12 @@ def unpack(rows: "tf.Tensor", packing: Packing) -> "tf.Tensor":
 
 
 def neighbours(rows: "tf.Tensor", packing: Packing, is_later: bool) -> "tf.Tensor":
-  """Give each row the utterance's row one step earlier, or later; zeros where there is none."""
+  """Return for each row the same utterance's row one step earlier, or later; zeros where there is none."""
   return _take(rows, packing.neighbours[is_later])
 
 
 def _inverse_pair(tensor: "tf.Tensor", packing: Packing) -> tuple[Callable, Callable]:
-  """Make the two ways; each is the other's gradient, and both are a plain gather."""
+  """Make both conversions; each is the other's gradient, and both are plain gathers."""
   depth = tensor.shape[-1]
 
   def to_rows(padded):

@@ -1,9 +1,9 @@
-"""Recurrent layers in one direction or both, with a gradient of their own, on packed rows.
+"""Recurrent layers on packed rows, in one direction or both, with a hand-derived gradient.
 
 The inputs of all time steps are projected in large matrix products; a loop over time steps then computes the states and
-keeps the activations. The gradient's loop carries only the gradient of the state; the gradients of all weights are large
-matrix products after it. A step knows only the utterances that are still running: going forward the rows of a state
-become fewer, going backward utterances join with a state of zero where they end.
+keeps the activations. The gradient's loop carries only the gradient of the state; the gradients of all weights are
+large matrix products after it. A step has only the utterances that are still running: going forward the rows of a state
+become fewer, going backward utterances join with a state of zero at their end.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,16 +27,16 @@ def rnn_layer(
 
   Args:
     inputs: rows [rows, depth].
-    batch: where the rows stand.
+    batch: where the rows are.
     rnn_type: a name of `cells.SUPPORTED_RNNS`.
     hidden_size: the cell's size.
     layer_id: the layer's number, from 1 on; part of the variables' names.
     is_bidirectional: whether a second cell runs from the end to the beginning.
     kernel: "native", or "cudnn" for the cells of `cudnn.RNN_MODES` on a GPU.
-    compute_dtype: the number format of products and steps; None takes the inputs'. Variables have the inputs'.
+    compute_dtype: the number format of products and steps; None for the inputs' own, which the variables always have.
 
   Returns:
-    Rows [rows, hidden or 2 * hidden] of the inputs' number format.
+    Rows [rows, hidden or 2 * hidden] in the inputs' number format.
   """
   cell = cells.SUPPORTED_RNNS[rnn_type](hidden_size)
   rows = tf.cast(inputs, compute_dtype or inputs.dtype)
@@ -53,7 +53,7 @@ def rnn_layer(
 
 
 def _make_variables(cell: cells.Cell, inputs: "tf.Tensor", dtype: "tf.DType") -> dict[str, "tf.Tensor"]:
-  """Make a cell's variables in the inputs' number format; return their values in the wanted one."""
+  """Make a cell's variables in the inputs' number format; return their values in the given one."""
   values = {}
   for name, (shape, start) in cell.variables(inputs.shape[1]).items():
     initializer = None if start is None else tf.compat.v1.constant_initializer(start)
@@ -72,10 +72,10 @@ def unroll(
 
   Args:
     cell: the cell.
-    batch: where the rows stand.
-    is_backward: whether it runs from the end to the beginning.
-    projected: from `cell.project`.
-    weights: likewise.
+    batch: where the rows are.
+    is_backward: whether to run from the end to the beginning.
+    projected: the first result of `cell.project`.
+    weights: the second result of `cell.project`.
 
   Returns:
     Outputs [rows, hidden].
@@ -94,7 +94,7 @@ def unroll(
     def gradient(d_outputs):
       previous = [packing.neighbours(state, batch, is_later=is_backward) for state in states]
       factors = cell.factors(previous, states, saved)
-      # Transposed once here: inside the loop a transposed product is several times slower.
+      # Transposed once here, because a transposed product inside the loop is several times slower.
       transposed = [tf.transpose(weight) for weight in weights]
 
       def step_back(at, d_state):
@@ -121,21 +121,21 @@ def _loop(
 ) -> list["tf.Tensor"]:
   """Run a loop over time steps that carries a state and records tensors.
 
-  Each direction has a loop of its own: two of them run side by side, and neither waits for the other at every step.
+  Each direction has its own loop, so that two loops run side by side and neither waits for the other at every step.
 
   Args:
-    cell: says what a state is.
-    batch: where the rows stand.
+    cell: the cell, for the number and size of its states.
+    batch: where the rows are.
     is_backward: whether to go from the last step to the first.
-    body: (at, state) -> (new state, tensors to record), where at(tensor) gives this step's rows.
+    body: (at, state) -> (new state, tensors to record), where at(tensor) returns this step's rows.
     widths: the columns of each recorded tensor.
-    dtype: of everything.
+    dtype: the number format of states and recorded tensors.
 
   Returns:
     The recorded tensors, [rows, columns].
   """
   num_steps = tf.shape(batch.counts)[0]
-  # Looked up in the loop, computed before it.
+  # Computed before the loop, which only looks them up.
   begins = tf.stack([batch.starts, tf.zeros_like(batch.starts)], axis=1)
   sizes = tf.stack([batch.counts, tf.fill([num_steps], -1)], axis=1)
   joining = batch.counts - tf.concat([batch.counts[1:], [0]], axis=0)
@@ -144,7 +144,7 @@ def _loop(
   def advance(step, state, arrays):
     time = num_steps - 1 - step if is_backward else step
     begin, size = begins[time], sizes[time]
-    # Neither copies anything where the number of rows stays.
+    # Neither copies anything if the number of rows stays the same.
     state = [tf.pad(each, pads[time]) if is_backward else tf.slice(each, [0, 0], size) for each in state]
     state, recorded = body(lambda tensor: tf.slice(tensor, begin, size), state)
     arrays = [array.write(time, tensor) for array, tensor in zip(arrays, recorded, strict=True)]

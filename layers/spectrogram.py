@@ -1,4 +1,4 @@
-"""Log spectrograms inside the graph: the twin of the featurizer that training reads its features from."""
+"""Log spectrograms in the graph: the twin of the featurizer that computes features for training."""
 
 import math
 
@@ -15,15 +15,15 @@ def log_spectrograms(
   """Compute the log power spectrogram of each clip of a batch.
 
   Args:
-    samples: float32 [batch, samples], full scale being 1; what lies beyond a clip's length may be anything.
-    lengths: [batch] int32, samples of each clip; a clip shorter than a window counts as padded with zeros to one.
-    sample_rate: samples a second.
+    samples: float32 [batch, samples], full scale being 1; values beyond a clip's length do not matter.
+    lengths: [batch] int32, samples of each clip; a clip shorter than a window is padded with zeros to one.
+    sample_rate: samples per second.
     window_size: samples of a window.
     hop: samples from window to window.
-    normalize: whether each bin is brought to mean 0 and deviation 1 over the clip.
+    normalize: whether to shift and scale each bin to mean 0 and deviation 1 over the clip.
 
   Returns:
-    float32 [batch, frames, bins], zero beyond a clip's frames; and the frames of each clip, [batch] int32.
+    float32 [batch, frames, bins], zero beyond a clip's frames, and the frames of each clip, [batch] int32.
   """
   is_sample = tf.sequence_mask(lengths, tf.shape(samples)[1])
   samples = tf.where(is_sample, samples, tf.zeros_like(samples))
@@ -37,11 +37,11 @@ def log_spectrograms(
 def _log_power(samples: "tf.Tensor", sample_rate: int, window_size: int, hop: int) -> "tf.Tensor":
   """Transform windows of [batch, samples] to log(power + EPSILON) - log(EPSILON), [batch, frames, bins].
 
-  In double precision up to there, as the featurizer does: rounding would differ with the batch, and normalisation makes
-  it as loud as speech in a bin without sound.
+  Up to the logarithm in double precision, as in the featurizer: single precision would round differently from batch to
+  batch, and normalisation makes the rounding as loud as speech in a bin without sound.
   """
   window = np.hanning(window_size)
-  # Every bin stands for its negative frequency, too, but for the first and the last.
+  # Every bin except the first and the last also stands for its negative frequency.
   scale = np.full(window_size // 2 + 1, 2 / (sample_rate * np.sum(window**2)))
   scale[:: window_size // 2] /= 2
   spectrum = tf.signal.rfft(tf.cast(tf.signal.frame(samples, window_size, hop), tf.float64) * window)
@@ -50,7 +50,7 @@ def _log_power(samples: "tf.Tensor", sample_rate: int, window_size: int, hop: in
 
 
 def _normalize(values, mask):
-  """Bring each bin of [batch, frames, bins] to mean 0 and deviation 1 over the frames that the mask marks."""
+  """Shift and scale each bin of [batch, frames, bins] to mean 0 and deviation 1 over the frames that the mask marks."""
   count = tf.reduce_sum(mask, axis=1, keepdims=True)
   # Differences from the first frame are small, and exactly zero where a bin never changes.
   values = (values - values[:, :1]) * mask

@@ -1,1 +1,1 @@
-"""Shared utilities that know nothing of speech."""
+"""Shared utilities that know nothing about speech."""

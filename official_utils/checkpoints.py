@@ -1,4 +1,4 @@
-"""Finds and reads TensorFlow's checkpoints, and says in a line what is wrong with one."""
+"""Finds and reads TensorFlow's checkpoints, and says in one line what is wrong with one."""
 
 import contextlib
 import glob
@@ -12,11 +12,11 @@ from official_utils.misc.errors import UserError
 
 
 def newest_checkpoint(folder: str) -> str | None:
-  """Find the newest checkpoint of a folder, None if there is none.
+  """Find the newest checkpoint of a folder; None if there is none.
 
   Raises:
-    UserError: it is named and gone, or there are checkpoints and nothing says which is the newest; both would mean that
-      what was learned is forgotten.
+    UserError: the newest checkpoint is gone, or nothing says which of several is the newest; going on would lose the
+      training so far.
   """
   try:
     state = tf.train.get_checkpoint_state(folder)
@@ -37,14 +37,14 @@ def newest_checkpoint(folder: str) -> str | None:
 
 
 def damaged_checkpoint(checkpoint: str) -> UserError:
-  """Say what to do about a checkpoint that cannot be read."""
+  """Return the error for a checkpoint that cannot be read, with the remedy."""
   names_it = os.path.join(os.path.dirname(checkpoint), "checkpoint")
   return UserError(f"the checkpoint {checkpoint} is damaged or gone; restore it, or name an older one in {names_it}")
 
 
 @contextlib.contextmanager
 def reading_checkpoint(checkpoint: str) -> Iterator[None]:
-  """Raise damaged_checkpoint for what TensorFlow says where a checkpoint's files cannot be read."""
+  """Raise damaged_checkpoint for the errors of TensorFlow when a checkpoint's files cannot be read."""
   try:
     yield
   except (tf.errors.OpError, ValueError, IndexError) as error:
@@ -52,7 +52,7 @@ def reading_checkpoint(checkpoint: str) -> Iterator[None]:
 
 
 def read_shapes(checkpoint: str) -> dict[str, list[int]]:
-  """List the variables that a checkpoint holds, with their shapes."""
+  """List the variables in a checkpoint, with their shapes."""
   with reading_checkpoint(checkpoint):
     return dict(tf.train.list_variables(checkpoint))
 
@@ -66,15 +66,15 @@ def read_variable(checkpoint: str, name: str) -> np.ndarray:
 def find_difference(
   checkpoint: str, wanted: Mapping[str, Sequence[int]], is_whole: bool = False
 ) -> tuple[str, list[int] | str, list[int] | str] | None:
-  """Compare a checkpoint's variables with those wanted: TensorFlow restores any shape without a word.
+  """Compare a checkpoint's variables with the expected ones, since TensorFlow restores any shape without complaint.
 
   Args:
     checkpoint: the checkpoint's prefix.
-    wanted: variables and their shapes.
-    is_whole: whether the checkpoint must not hold anything else.
+    wanted: the expected variables and their shapes.
+    is_whole: whether the checkpoint must not hold any other variable.
 
   Returns:
-    The first variable that differs, with its shape there and here, or "absent"; None if there is no such variable.
+    The first variable that differs, with its shape there and here, or "absent"; None if all agree.
   """
   there = read_shapes(checkpoint)
   for name in sorted(there.keys() | wanted.keys()) if is_whole else sorted(wanted):

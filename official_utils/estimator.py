@@ -1,8 +1,8 @@
 """Hands out the real Estimator on every TensorFlow from 2.15 to 2.21.
 
-TensorFlow 2.16 dropped Estimator, and the package tensorflow-estimator 2.15.0 that still carries it expects three things of
-TensorFlow that are gone since: names in its export table, a module that reads the cluster settings, and the canned and
-TPU estimators' own supports. This module puts back the first two, goes round the third, and is the only one that touches
+TensorFlow 2.16 dropped Estimator. The package tensorflow-estimator 2.15.0 still has it, but expects three things that
+TensorFlow no longer has: names in its export table, a module that reads the cluster settings, and support for the
+canned and TPU estimators. This module puts back the first two, avoids the third, and is the only one that touches
 TensorFlow's internals. Names are taken from it as attributes: `tf_estimator.Estimator`, `tf_estimator.ModeKeys.TRAIN`.
 """
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 else:
 
   def __getattr__(name: str) -> Any:
-    """Find an Estimator name in its home module, bridging the gap to TensorFlow first."""
+    """Find an Estimator name in its home module, after preparing TensorFlow for it."""
     if name not in _HOMES:
       raise AttributeError(f"{__name__} has no attribute {name!r}; it hands out {', '.join(_HOMES)}.")
     check_version(tf.__version__)
@@ -63,7 +63,7 @@ else:
 
 
 def check_version(version: str) -> None:
-  """Refuse a TensorFlow that is too old and warn of one that is newer than any tried.
+  """Refuse a TensorFlow that is too old, and warn about one that is newer than any tested.
 
   Args:
     version: TensorFlow's version, such as "2.21.0".
@@ -72,15 +72,15 @@ def check_version(version: str) -> None:
   if major_minor < OLDEST_VERSION:
     raise UserError(f"TensorFlow {version} is too old: 2.15 to 2.21 are supported; run `make venv`")
   if major_minor > NEWEST_VERSION:
-    logging.log_first_n(logging.WARNING, "TensorFlow %s is newer than 2.21, the newest that was tried.", 1, version)
+    logging.log_first_n(logging.WARNING, "TensorFlow %s is newer than 2.21, the newest version tested.", 1, version)
 
 
 @contextlib.contextmanager
 def released_graphs() -> Iterator[None]:
-  """Let go, at the end, of the graphs that are built within.
+  """Release, at the end, the graphs that are built inside the block.
 
-  TensorFlow keeps the gradient of every tf.custom_gradient of a graph in a table of the process, and with it the graph.
-  Another thread must not be about to differentiate a graph that it built meanwhile.
+  TensorFlow keeps the gradient of every tf.custom_gradient in a table of the process, and with it the graph. No other
+  thread may still want to differentiate a graph that it built during the block.
   """
   table = importlib.import_module("tensorflow.python.framework.ops").gradient_registry._registry
   known = set(table)
@@ -93,7 +93,7 @@ def released_graphs() -> Iterator[None]:
 
 
 def _restore_export_table() -> None:
-  """Give TensorFlow's table of exported names its Estimator row again."""
+  """Put the Estimator row back into TensorFlow's table of exported names."""
   table: Any = importlib.import_module("tensorflow.python.util.tf_export")
   attributes = type(table.API_ATTRS[table.TENSORFLOW_API_NAME])
   table.ESTIMATOR_API_NAME = "estimator"
@@ -111,7 +111,7 @@ def _restore_cluster_settings() -> None:
 
 
 def _init_run_config(config: Any, tf_config: dict[str, Any]) -> None:
-  """Fill in a RunConfig for replicas that all live on this machine.
+  """Fill in a RunConfig for replicas that are all on this machine.
 
   Args:
     config: the RunConfig under construction.
@@ -126,7 +126,7 @@ def _skip_package_init() -> None:
   """Register tensorflow_estimator without running its __init__, which loads the canned and TPU estimators."""
   specification = importlib.util.find_spec("tensorflow_estimator")
   if specification is None:
-    raise UserError("The package tensorflow-estimator is missing; run `make venv` or install requirements.txt")
+    raise UserError("the package tensorflow-estimator is missing; run `make venv` or install requirements.txt")
   package = types.ModuleType("tensorflow_estimator")
   package.__path__ = list(specification.submodule_search_locations or ())
   package.__spec__ = specification

@@ -1,4 +1,4 @@
-"""Reaches TensorFlow at its first use, quietly, the same way from every module.
+"""Imports TensorFlow at its first use, quietly, in the same way for every module.
 
 `from official_utils.lazy import tf` costs nothing; the first attribute taken from `tf` imports TensorFlow.
 """
@@ -13,15 +13,15 @@ import types
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-# Held while descriptor 2 is turned away, and while TensorFlow is half imported.
+# Held while descriptor 2 is redirected, and while TensorFlow is being imported.
 _LOCK = threading.RLock()
 
 
 class LazyModule(types.ModuleType):
-  """Stands for a module until one of its attributes is asked for."""
+  """Takes the place of a module until one of its attributes is asked for."""
 
   def __getattr__(self, name: str) -> Any:
-    """Import the real module and hand out its attribute."""
+    """Import the real module and return its attribute."""
     value = getattr(import_quietly(self.__name__), name)
     setattr(self, name, value)
     return value
@@ -29,12 +29,12 @@ class LazyModule(types.ModuleType):
 
 @contextlib.contextmanager
 def held_back_logs(unless: type[Exception] | tuple = ()) -> Iterator[None]:
-  """Hold back what is written to descriptor 2, and show it only if an exception travels on.
+  """Hold back output on descriptor 2, and show it only if the block raises.
 
-  TensorFlow's C++ part writes to the descriptor itself, past sys.stderr and partly before its own log level counts.
+  TensorFlow's C++ part writes to the descriptor directly, past sys.stderr and partly before its log level takes effect.
 
   Args:
-    unless: exceptions that say all that is to be said.
+    unless: exceptions that say enough on their own.
   """
   with _LOCK, tempfile.TemporaryFile() as held_back:
     sys.stderr.flush()
@@ -54,13 +54,13 @@ def held_back_logs(unless: type[Exception] | tuple = ()) -> Iterator[None]:
 
 
 def import_quietly(name: str) -> types.ModuleType:
-  """Import a module with what it writes to descriptor 2 held back.
+  """Import a module with its output on descriptor 2 held back.
 
   Args:
     name: the module's full name.
 
   Returns:
-    The module. If the import fails, what was held back is shown before the exception travels on.
+    The module. If the import fails, the output is shown before the exception is raised.
   """
   with _LOCK:
     return sys.modules[name] if name in sys.modules else _import(name)
@@ -69,12 +69,12 @@ def import_quietly(name: str) -> types.ModuleType:
 def _import(name: str) -> types.ModuleType:
   """Import a module for the first time."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-  # Looking for GPUs makes TensorFlow's eager side take all of their memory before a session asks for any.
+  # Otherwise TensorFlow's eager side takes all GPU memory as soon as it looks for GPUs, before a session asks for any.
   os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
   with held_back_logs():
     module = importlib.import_module(name)
     if name == "tensorflow":
-      # Looking for devices is where a missing GPU driver is complained of.
+      # TensorFlow complains about a missing GPU driver when it looks for devices.
       module.config.list_physical_devices()
   if name == "tensorflow":
     module.get_logger().setLevel("ERROR")

@@ -132,8 +132,8 @@ def test_does_not_touch_a_folder_that_it_did_not_make(tmp_path):
     ({"type": b"Z"}, "unknown type"),
     ({"name": "first"}, "holds 'first' twice"),
     ({"name": "first/below"}, "holds 'first.*' twice"),
-    ({"name": archives.MARKER}, "which is no name for a file"),
-    ({"name": "."}, "which is no name for a file"),
+    ({"name": archives.MARKER}, "which is not a valid file name"),
+    ({"name": "."}, "which is not a valid file name"),
   ],
 )
 def test_refuses_a_malicious_tar(fields, words, tmp_path):

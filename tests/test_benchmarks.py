@@ -70,7 +70,7 @@ def test_train_step_prints_ratio_and_floor(tmp_path):
   lines = run(tmp_path, "train_step.py", "--shape=B", "--ragged", *SMALL_STEP)
   result = check_report(lines, 2)
   assert result["setting"] == "gru 2 x 4, batch 2, 48 frames, lengths from half of that on"
-  assert lines[0] == f"a step must do {result['gflop']:.1f} GFLOP:"
+  assert lines[0] == f"a step takes {result['gflop']:.1f} GFLOP:"
   assert result["share_of_product_rate"] > 0
 
 

@@ -62,7 +62,7 @@ def test_a_size_that_looks_too_small_is_checked_in_the_file(tmp_path):
 
 def test_nothing_left_is_an_error(tmp_path):
   data_path = make_corpus(tmp_path, [(0.3, "abcdefghi")])
-  with pytest.raises(UserError, match=r"all 1 utterances are left out.*0\.wav because of line 2: 9 labels"):
+  with pytest.raises(UserError, match=r"all 1 utterances are left out.*0\.wav \(line 2: 9 labels"):
     open_dataset(data_path)
 
 

@@ -166,7 +166,7 @@ def test_resumes_with_the_next_epoch(tones_dir, tmp_path, capsys):
   for epochs in (1, 3):
     flags_obj = runs.parse(*runs.arguments(tones_dir, str(tmp_path), f"--train_epochs={epochs}"))
     deep_speech.run_deep_speech(flags_obj)
-  assert "found 1 epochs done" in capsys.readouterr().out
+  assert "1 epochs are done already" in capsys.readouterr().out
   assert [row["epoch"] for row in ModelDir(str(tmp_path)).evaluations()] == [1, 2, 3]
   assert ModelDir(str(tmp_path)).global_step() == 9
   # What can be drawn again is not written.
@@ -216,7 +216,7 @@ def test_batches_by_duration_half_precision_and_a_cache(tones_dir, tmp_path, cap
   # The same run goes on with the scale that it had.
   flags_obj.train_epochs = 3
   deep_speech.run_deep_speech(flags_obj)
-  assert "found 2 epochs done" in capsys.readouterr().out
+  assert "2 epochs are done already" in capsys.readouterr().out
   flags_obj.loss_scale = None
   flags_obj.train_epochs = 4
   with pytest.raises(UserError, match="loss_scale/current_loss_scale is .* absent here.*--loss_scale"):

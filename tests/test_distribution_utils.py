@@ -82,7 +82,7 @@ def test_a_cluster_is_refused():
   distribution_utils.refuse_cluster(None)
   distribution_utils.refuse_cluster('{"task": {"type": "worker", "index": 0}}')
   for content in ("{bad", "[]"):
-    with pytest.raises(UserError, match="is no JSON object; unset TF_CONFIG"):
+    with pytest.raises(UserError, match="is not a JSON object; unset TF_CONFIG"):
       distribution_utils.refuse_cluster(content)
   with pytest.raises(UserError, match="one machine; unset TF_CONFIG"):
     distribution_utils.refuse_cluster('{"cluster": {"worker": ["a:1"]}}')

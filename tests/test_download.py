@@ -43,7 +43,7 @@ def test_makes_one_split_only(split, tmp_path):
 @pytest.mark.parametrize(
   ("arguments", "words"),
   [
-    (["--mirror=nowhere"], r"--mirror=nowhere is no address"),
+    (["--mirror=nowhere"], r"--mirror=nowhere is not an address"),
     (["--subsets=train-clean"], r"--subsets: there is no 'train-clean'"),
     (["--subsets=dev-clean", "--train_only"], r"dev-clean has no train set; leave out --train_only"),
     (["--max_duration=0"], r"--max_duration=0 leaves nothing"),
@@ -97,7 +97,7 @@ def test_an_error_of_a_file_elsewhere_does_not_blame_the_data_dir(tmp_path):
   done = run(tmp_path, "--corpus=voxforge", "--source=mine", "--data_dir=here")
   assert (done.returncode, done.stderr) == (
     1,
-    "error: mine/a.tgz: No such file or directory; mend it, or take it out of --source\n",
+    "error: mine/a.tgz: No such file or directory; fix it, or remove it from --source\n",
   )
 
 

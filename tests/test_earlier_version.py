@@ -45,7 +45,7 @@ def test_it_is_evaluated(model_dir, tones_dir):
 def test_it_goes_on_training(model_dir, tones_dir, capsys):
   options = runs.arguments(tones_dir, model_dir, "--learning_rate=0.01", "--train_epochs=2")
   deep_speech.run_deep_speech(runs.parse(*options))
-  assert "found 1 epochs done" in capsys.readouterr().out
+  assert "1 epochs are done already" in capsys.readouterr().out
   row, expected = ModelDir(model_dir).evaluations()[-1], EXPECTED["resumed"]
   assert (row["epoch"], row["global_step"]) == (expected["epoch"], expected["global_step"])
   assert row["loss"] == pytest.approx(expected["loss"], rel=1e-4)

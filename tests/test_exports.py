@@ -162,7 +162,7 @@ def test_exports_are_published_pruned_and_found(tones_model, tmp_path):
 def test_a_failed_export_leaves_nothing(tones_model, tmp_path):
   settings, labels = inference.read_description(tones_model)
   other = dataclasses.replace(settings, network=dataclasses.replace(settings.network, rnn_hidden_size=9))
-  with pytest.raises(UserError, match="not of the network that the settings describe"):
+  with pytest.raises(UserError, match="does not fit the network that its settings describe"):
     checkpoint = tf.train.latest_checkpoint(tones_model)
     exports.export_model(checkpoint, other, labels, str(tmp_path / "out" / "1"))
   assert os.listdir(tmp_path / "out") == []

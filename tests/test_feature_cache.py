@@ -365,7 +365,7 @@ def test_an_index_that_cannot_be_read_is_said_once_and_the_others_serve(tmp_path
     cache = open_cache(tmp_path / "cache")
     assert check(cache, paths) == 10
     assert check(cache, paths) == 20
-  assert caplog.text.count("other.index: cannot be read (Is a directory); its features are computed again") == 1
+  assert caplog.text.count("other.index: cannot be read (Is a directory); its features are computed again.") == 1
 
 
 def test_files_stay_few_and_closed(tmp_path):

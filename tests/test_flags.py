@@ -176,7 +176,7 @@ def test_dtype_and_loss_scale():
   assert flags_core.get_loss_scale(values) == "dynamic"
   for wrong in ("0", "-1", "much", "inf"):
     flags_core.parse_flags(["program", f"--loss_scale={wrong}"], values)
-    with pytest.raises(UserError, match=rf"--loss_scale={wrong} is no factor"):
+    with pytest.raises(UserError, match=rf"--loss_scale={wrong} is not a valid factor"):
       flags_core.get_loss_scale(values)
 
 
@@ -229,8 +229,8 @@ def test_help_lists_every_flag_by_module(run_program, argument):
     (["--noclean=1"], "--noclean=1 does not take an argument (see --help)"),
     (["--dtype=fp8"], "flag --dtype=fp8: value should be one of <fp16|bf16|fp32> (see --help)"),
     (["--batch_size"], "Missing value for flag --batch_size (see --help)"),
-    (["--clean", "false"], "unexpected argument 'false'; a flag and its value are written --flag=value (see --help)"),
-    (["--", "-h"], "unexpected argument '-h'; a flag and its value are written --flag=value (see --help)"),
+    (["--clean", "false"], "unexpected argument 'false'; write a flag and its value as --flag=value (see --help)"),
+    (["--", "-h"], "unexpected argument '-h'; write a flag and its value as --flag=value (see --help)"),
   ],
 )
 def test_a_wrong_command_line_is_one_line_and_exit_code_2(run_program, arguments, message):

@@ -68,7 +68,7 @@ def test_examples_per_second_every_so_many_seconds(tmp_path):
 
 @pytest.mark.parametrize("interval", [{}, {"every_n_steps": 2, "every_n_secs": 3}])
 def test_examples_per_second_needs_one_interval(interval):
-  with pytest.raises(ValueError, match="give every_n_steps or every_n_secs"):
+  with pytest.raises(ValueError, match="give either every_n_steps or every_n_secs"):
     hooks.ExamplesPerSecondHook(8, **interval)
 
 

@@ -423,7 +423,7 @@ def test_killed_while_fetching_goes_on_from_there(share, served, tmp_path):
       r"--subsets: there is no 'dev'; choose among train-clean-100, .*test-other",
     ),
     ({"subsets": ["dev-clean"], "splits": ["train"]}, r"dev-clean has no train set"),
-    ({"mirror": "nonsense"}, r"--mirror=nonsense is no address; .*official, europe, china"),
+    ({"mirror": "nonsense"}, r"--mirror=nonsense is not an address; .*official, europe, china"),
   ],
 )
 def test_names_what_cannot_be_chosen(options, words, tmp_path):

@@ -68,7 +68,7 @@ def test_an_evaluation_is_a_metric_a_number(tmp_path, file_logger):
 
 def test_an_evaluation_has_a_step(tmp_path, file_logger):
   for each in (file_logger, logger.BaseBenchmarkLogger()):
-    with pytest.raises(ValueError, match="lack global_step: \\['WER'\\]"):
+    with pytest.raises(ValueError, match="global_step is missing from the results of an evaluation: \\['WER'\\]"):
       each.log_evaluation_result({"WER": 0.5})
   assert os.listdir(tmp_path / "log") == []
 
@@ -170,7 +170,7 @@ def test_a_run_that_fails(tmp_path, kind):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
   (tmp_path / "file").touch()
-  with pytest.raises(UserError, match="--benchmark_log_dir=.*file/log cannot be made: .*; give another folder"):
+  with pytest.raises(UserError, match="cannot make --benchmark_log_dir=.*file/log: .*; give another folder"):
     logger.BenchmarkFileLogger(str(tmp_path / "file" / "log"))
 
 

@@ -52,7 +52,7 @@ def test_another_setting_is_refused_naming_both(tmp_path, name):
 def test_another_vocabulary_is_refused_naming_both(tmp_path):
   prepare(tmp_path)
   save_global_step(tmp_path, 1)
-  with pytest.raises(UserError, match="' abc-' and now ' abd-'"):
+  with pytest.raises(UserError, match="' abc-', but ' abd-'"):
     prepare(tmp_path, vocabulary=" abd-")
 
 

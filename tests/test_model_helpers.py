@@ -44,7 +44,7 @@ def test_removes_a_folder_of_ours_and_names_it(tmp_path, caplog):
   with caplog.at_level("INFO", logger="absl"):
     model_helpers.clean_model_dir(f"{folder}/", _MARKERS)
   assert not folder.exists()
-  assert caplog.messages == [f"--clean removes {folder}"]
+  assert caplog.messages == [f"--clean removes {folder}."]
 
 
 def test_missing_and_empty_folders_are_fine(tmp_path):

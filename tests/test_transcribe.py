@@ -109,7 +109,7 @@ def test_arrays_that_are_no_samples(samples, model):
 
 @pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf"), "8000"])
 def test_rates_that_are_none(rate, model):
-  with pytest.raises(UserError, match="is no sample rate"):
+  with pytest.raises(UserError, match="is not a sample rate"):
     model.transcribe(np.zeros(RATE), rate)
 
 

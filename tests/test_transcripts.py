@@ -325,7 +325,7 @@ def test_what_holds_one_recording_refuses_several(output_format):
 
 @pytest.mark.parametrize("write", [transcripts.header, lambda name: transcripts.body(of(), name)])
 def test_an_unknown_format_is_refused(write):
-  with pytest.raises(ValueError, match="no format 'doc'; there are txt, json, srt, vtt, tsv, ctm"):
+  with pytest.raises(ValueError, match="no format 'doc'; give one of txt, json, srt, vtt, tsv, ctm"):
     write("doc")
 
 

@@ -1,1 +1,1 @@
-"""What a training run keeps and reports."""
+"""A training run: its loop, its evaluation, its optimizer and its folder."""

@@ -1,7 +1,7 @@
-"""What happens at the end of a cycle of training. A run is given a list of actions and does them in order.
+"""What happens at the end of a training cycle. A run is given a list of actions and does them in order.
 
-An action is a function of the cycle. It finds there what is known and adds what it learns; it may take what it needs beside
-from whoever makes it, as those below do.
+An action is a function of the cycle: it reads what is known and adds what it finds out. Anything else it needs is given
+to the function that makes it, as below.
 """
 
 import time
@@ -13,7 +13,7 @@ from official_utils.logs import logger
 from training.evaluation import CER_KEY, WER_KEY, Evaluation
 from training.model_dir import ModelDir
 
-# From this share of the time on, waiting for input is worth a word.
+# From this share of the time on, the line mentions waiting for input.
 WAIT_TO_SAY = 0.05
 
 
@@ -22,8 +22,8 @@ class Cycle:
   """A cycle of training that has ended.
 
   Attributes:
-    epoch: epochs that are done.
-    row: what is known by name: at first what training told, if it trained at all; in the end a row of eval.jsonl.
+    epoch: epochs done so far.
+    row: what is known, by name: at first the results of training, if it trained at all; in the end a row of eval.jsonl.
     evaluation: the evaluation, once there is one.
   """
 
@@ -49,12 +49,12 @@ def evaluate(run_evaluation: Callable[[], Evaluation]) -> Action:
 def export(latest_checkpoint: Callable[[], str], model_dir: ModelDir, publish: Callable | None) -> Action:
   """Make the action that exports the newest checkpoint.
 
-  It goes before the one that keeps the row: what a kill leaves undone is done again where there is no row.
+  It comes before the action that keeps the row: without the row, the next run does again what a killed run left undone.
 
   Args:
-    latest_checkpoint: finds it.
-    model_dir: knows the models before.
-    publish: given the checkpoint, its `step` and whether it `is_best`; None to export nothing.
+    latest_checkpoint: finds the checkpoint.
+    model_dir: knows the earlier evaluations.
+    publish: exports; called with the checkpoint, its `step` and whether it `is_best`. None exports nothing.
   """
 
   def action(cycle: Cycle) -> None:

@@ -1,4 +1,4 @@
-"""What every call of the Estimator's train and predict needs around it."""
+"""Wraps the calls of the Estimator's train and predict."""
 
 import contextlib
 import logging
@@ -16,7 +16,7 @@ from training import evaluation
 
 @contextlib.contextmanager
 def one_graph(chosen: speech_dataset.DeepSpeechDataset) -> Iterator[None]:
-  """Let go of the graph at the end; raise what went wrong in the input's generator in place of TensorFlow's account.
+  """Release the graph at the end, and turn TensorFlow's errors into the input's own error or a UserError.
 
   Args:
     chosen: the set that the call reads.
@@ -30,9 +30,9 @@ def one_graph(chosen: speech_dataset.DeepSpeechDataset) -> Iterator[None]:
     if chosen.failure:
       raise chosen.failure from None
     if "No space left" in error.message:
-      raise UserError("the disk of --model_dir is full; make room and start again, it goes on from there") from error
+      raise UserError("the disk of --model_dir is full; make room and start again, the run will continue") from error
     if isinstance(error, tf.errors.ResourceExhaustedError):
-      raise UserError("memory does not suffice; lower --batch_size, --batch_seconds or --rnn_hidden_size") from error
+      raise UserError("out of memory; lower --batch_size, --batch_seconds or --rnn_hidden_size") from error
     raise
   except tf.compat.v1.train.NanLossDuringTrainingError:
     raise UserError(
@@ -43,7 +43,7 @@ def one_graph(chosen: speech_dataset.DeepSpeechDataset) -> Iterator[None]:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-  """Tell whether a line of TensorFlow's says what we do not."""
+  """Tell whether a line of TensorFlow's log says something that our own messages do not."""
   return "diverged with loss = NaN" not in record.getMessage()
 
 
@@ -58,14 +58,14 @@ def bind_input_fn(
   Args:
     chosen: the set.
     batches: the global batches.
-    num_replicas: each global batch is given as so many batches.
-    num_threads: threads that read audio; None for one a processor.
+    num_replicas: the number of batches that each global batch is split into.
+    num_threads: threads that read audio; None for one per processor.
   """
   return lambda: speech_dataset.batched_input_fn(chosen, batches, num_replicas, num_threads)
 
 
 def restore_errors() -> tuple[type[Exception], ...]:
-  """List what TensorFlow raises where a session cannot restore a checkpoint."""
+  """List the errors that TensorFlow raises when a session cannot restore a checkpoint."""
   return tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError
 
 
@@ -84,7 +84,7 @@ def evaluate(
     decoder: turns its predictions into texts.
     chosen: the set.
     batches: its batches.
-    num_threads: threads that read audio; None for one a processor.
+    num_threads: threads that read audio; None for one per processor.
     checkpoint: the one to evaluate; None for the newest.
   """
   checkpoint = checkpoint or estimator.latest_checkpoint()

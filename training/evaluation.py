@@ -18,10 +18,10 @@ CER_KEY = "CER"
 
 @dataclass(frozen=True)
 class Evaluation:
-  """What came of transcribing a set.
+  """The result of transcribing a set.
 
   Attributes:
-    score: the errors of the whole set and of each utterance, with its texts and their alignment.
+    score: the errors of the whole set and of each utterance, with the texts and their alignment.
     global_step: the training step of the checkpoint.
   """
 
@@ -29,7 +29,7 @@ class Evaluation:
   global_step: int
 
   def results(self) -> dict[str, float]:
-    """Name the numbers: the corpus rates WER and CER, the original's means of the utterances' rates, global_step."""
+    """Return the numbers by name: the corpus rates WER and CER, the means of the utterances' rates, global_step."""
     return {
       WER_KEY: self.score.wer,
       CER_KEY: self.score.cer,
@@ -39,11 +39,11 @@ class Evaluation:
     }
 
   def summary(self) -> str:
-    """Say both rates in a few words."""
+    """Return both rates in a few words."""
     return f"WER {self.score.wer:.4f}  CER {self.score.cer:.4f}"
 
   def print_samples(self, entries: Sequence[Entry], count: int) -> None:
-    """Print what was said and what is heard in some utterances.
+    """Print what was said and what was heard in some utterances.
 
     Args:
       entries: the set, from short to long.
@@ -90,11 +90,11 @@ def plan_batches(
 
   Args:
     seconds: how long each utterance is, from short to long.
-    batch_size: utterances that a device is given in a step of training.
-    mask_padding: whether padding is kept out of the results. Where it is not, they depend on what shares a batch, and
-      each batch has `batch_size` utterances.
+    batch_size: utterances that a device is given in a training step.
+    mask_padding: whether padding is kept out of the results. If not, results depend on the other utterances of the
+      batch, and each batch has `batch_size` utterances.
     longest: seconds of the longest utterance of training.
-    batch_seconds: what a device is given in a step of training, if that is counted in seconds.
+    batch_seconds: seconds that a device is given in a training step, if batches are counted in seconds.
   """
   largest = max(longest, batch_seconds or batch_size * longest) if mask_padding else None
   return Batching(seconds, batch_size, largest).of_epochs([0])
@@ -112,16 +112,16 @@ def transcribe_entries(
     checkpoint: the one to use; None for the newest.
 
   Returns:
-    Entry to what was heard in it.
+    The hypothesis of each entry, by its index.
   """
   heard: dict[int, Hypothesis] = {}
-  # Nothing leaves the graph that the decoder does not want.
+  # Only what the decoder wants leaves the graph.
   keys = [decoder.wants, "length", "is_finite", "index"]
   for batch in estimator.predict(input_fn, keys, None, checkpoint, yield_single_examples=False):
     if not batch["is_finite"].all():
       raise UserError(
-        f"the network of {checkpoint or estimator.model_dir} has come to NaN; start anew with --clean and a lower --learning_rate, or "
-        "name an older checkpoint in the file `checkpoint` of its model_dir"
+        f"the network of {checkpoint or estimator.model_dir} gives NaN; start over with --clean and a lower "
+        "--learning_rate, or name an older checkpoint in the file `checkpoint` of its model_dir"
       )
     hypotheses = decoder.decode(batch[decoder.wants], batch["length"])
     heard.update(zip(batch["index"].tolist(), hypotheses, strict=True))
@@ -131,12 +131,12 @@ def transcribe_entries(
 def predictions(
   logits: "tf.Tensor", lengths: "tf.Tensor", features: Mapping[str, "tf.Tensor"]
 ) -> dict[str, "tf.Tensor"]:
-  """Name what a caller of `predict` may ask for; what nobody asks for is not computed.
+  """Name the tensors that a caller of `predict` may ask for; the others are not computed.
 
   Args:
     logits: [batch, time, classes].
     lengths: [batch], real steps.
-    features: what came in, whose "index" [batch, 1] is handed on.
+    features: the network's inputs, whose "index" [batch, 1] is passed on.
   """
   named = {
     "logits": logits,
@@ -144,7 +144,7 @@ def predictions(
     "log_probs": tf.nn.log_softmax(logits),
     "length": lengths,
     CLASSES: _best_classes(logits),
-    # Not from single truth values: oneDNN complains on standard error where those are transposed.
+    # From the sum and not from single truth values: oneDNN complains on standard error when those are transposed.
     "is_finite": tf.math.is_finite(tf.reduce_sum(logits, axis=[1, 2])),
   }
   if "index" in features:
@@ -164,7 +164,7 @@ def error_metrics(
   label_lengths: "tf.Tensor",
   decoder: Decoder,
 ) -> dict:
-  """Build the corpus WER and CER as metrics of an Estimator.
+  """Build the corpus WER and CER as Estimator metrics.
 
   Args:
     logits: [batch, time, classes].

@@ -1,4 +1,4 @@
-"""What a training run leaves behind, and the position that the next one goes on from."""
+"""What a training run leaves behind, and where the next one continues."""
 
 import errno
 import fcntl
@@ -24,12 +24,12 @@ PROGRESS_FILE = "progress.json"
 EVAL_FILE = "eval.jsonl"
 # Locked by the process that trains there.
 LOCK_FILE = ".lock"
-# A folder with all of these is a model_dir of ours.
+# A folder with all of these is one of our model_dirs.
 MARKER_FILES = (FLAGS_FILE, SETTINGS_FILE, LABELS_FILE)
 
 
 def _goodness(row: Mapping[str, Any]) -> tuple[float, float]:
-  """Return what orders evaluations, the best first."""
+  """Return the key that sorts evaluations, the best first."""
   return row["WER"], row.get("CER", 0)
 
 
@@ -50,71 +50,71 @@ class ModelDir:
     labels: Sequence[str],
     make_shapes: Callable[[], Mapping[str, Sequence[int]]],
   ) -> None:
-    """Make the folder, or check that the run it holds has the same settings; then write down this run's.
+    """Make the folder, or check that the run in it has the same settings; then write this run's settings.
 
-    Without a checkpoint nothing binds: what a run that failed at its start wrote is written over.
+    Without a checkpoint nothing is checked: files of a run that failed at its start are overwritten.
 
     Args:
       flags: every flag as run.
       settings: the model's.
       labels: the labels in order, the blank last.
-      make_shapes: gives all variables of training and their shapes; called only where there is a checkpoint.
+      make_shapes: returns all variables of training with their shapes; called only if there is a checkpoint.
     """
     files.check_writable(self.path, "--model_dir")
     self.lock()
     checkpoint = checkpoints.newest_checkpoint(self.path)
     if checkpoint:
-      remedy = "another --model_dir, or --clean to start anew"
+      remedy = "another --model_dir, or --clean to start over"
       _check_settings(self.path, settings.values(), remedy)
       _check_labels(self.path, labels, remedy)
-      # Training needs all that is there.
+      # Training needs every variable.
       _check_shapes(checkpoint, make_shapes(), settings, is_whole=True)
     inference.write_description(self.path, settings, labels)
     self._write_json(FLAGS_FILE, flags)
 
   def lock(self) -> None:
-    """Keep other processes from training here until this one ends, and refuse the folder where one does."""
-    # Open as long as this object lives, and the lock of the process: nobody has to give it back.
+    """Keep other processes from training here until this one ends; refuse the folder if one already does."""
+    # The file stays open as long as this object lives, and the lock ends with the process: nobody has to release it.
     self._lock = open(self._file(LOCK_FILE), "a+", encoding="utf-8")  # noqa: SIM115
     try:
       fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
       if error.errno not in (errno.EACCES, errno.EAGAIN):
-        logging.warning("%s: cannot be locked (%s); start no second run there", self.path, error.strerror)
+        logging.warning("%s: cannot be locked (%s); do not start a second run there.", self.path, error.strerror)
         return
       raise UserError(
-        f"{self.path}: another process is training there; wait for its end, or give another --model_dir"
+        f"{self.path}: another process is training there; wait until it ends, or give another --model_dir"
       ) from error
 
   def global_step(self, checkpoint: str | None = None) -> int:
-    """Read a checkpoint's global step, by default the newest one's, 0 where there is none."""
+    """Read the global step of a checkpoint, by default of the newest one; 0 if there is none."""
     checkpoint = checkpoint or checkpoints.newest_checkpoint(self.path)
     return int(checkpoints.read_variable(checkpoint, "global_step")) if checkpoint else 0
 
   def completed_epochs(self, steps_per_epoch: int) -> int:
-    """Count the epochs that the newest checkpoint has seen to their end.
+    """Count the epochs that were complete at the newest checkpoint.
 
     Args:
-      steps_per_epoch: taken for the length of every epoch where the folder does not say how long they were, as with
-        a checkpoint of the original's.
+      steps_per_epoch: the length of every epoch if the folder does not say how long they were, as with a checkpoint of
+        the original.
     """
     step = self.global_step()
     ends = self._epoch_ends()
     return step // steps_per_epoch if ends is None else sum(end <= step for end in ends)
 
   def plan_epochs(self, completed: int, num_steps: Sequence[int]) -> None:
-    """Write down at which steps the next epochs will end, before they start: a kill at any moment leaves it true.
+    """Write down at which steps the next epochs will end, before they start, so that it is true even after a kill.
 
     Args:
-      completed: epochs that the newest checkpoint has seen to their end.
-      num_steps: steps in each of those that come now.
+      completed: epochs that were complete at the newest checkpoint.
+      num_steps: steps in each of the next epochs.
     """
     step = self.global_step()
     past = (self._epoch_ends() or [step] * completed)[:completed]
     self._write_json(PROGRESS_FILE, {"epoch_ends": past + [step + total for total in itertools.accumulate(num_steps)]})
 
   def ends_epoch(self, epoch: int) -> bool:
-    """Tell whether the newest checkpoint was written just when so many epochs were done."""
+    """Tell whether the newest checkpoint was written exactly at the end of this epoch, counted from 1."""
     ends = self._epoch_ends()
     return ends is None or ends[epoch - 1 : epoch] == [self.global_step()]
 
@@ -135,7 +135,7 @@ class ModelDir:
         except ValueError:
           row = None
         if not isinstance(row, dict) or not {"epoch", "WER"} <= row.keys():
-          raise UserError(f"{self._file(EVAL_FILE)}, line {number}: no row of an evaluation; take the line out")
+          raise UserError(f"{self._file(EVAL_FILE)}, line {number}: not a row of an evaluation; remove the line")
         rows.append(row)
     return rows
 
@@ -144,7 +144,7 @@ class ModelDir:
     return next((row for row in reversed(self.evaluations()) if row["epoch"] == epoch), None)
 
   def is_best(self, row: Mapping[str, Any]) -> bool:
-    """Tell whether no evaluation so far was as good: as to WER, and where that is the same, as to CER."""
+    """Tell whether no evaluation so far was as good by WER or, at the same WER, by CER."""
     return all(_goodness(row) < _goodness(each) for each in self.evaluations())
 
   def best_step(self) -> int | None:
@@ -155,7 +155,7 @@ class ModelDir:
     return os.path.join(self.path, name)
 
   def _epoch_ends(self) -> list[int] | None:
-    """Read at which steps epochs end; None if there is no such file."""
+    """Read the steps at which epochs end; None if there is no such file."""
     path = self._file(PROGRESS_FILE)
     if not os.path.exists(path):
       return None
@@ -165,7 +165,7 @@ class ModelDir:
       except (ValueError, TypeError, KeyError):
         ends = None
     if not isinstance(ends, list) or not all(isinstance(end, int) for end in ends):
-      raise UserError(f"{path} has no list of steps epoch_ends; restore it or remove it")
+      raise UserError(f"{path} has no list of steps named epoch_ends; restore it or remove it")
     return ends
 
   def _write_json(self, name: str, content: Any) -> None:
@@ -175,14 +175,14 @@ class ModelDir:
 def find_checkpoint(
   folder: str, checkpoint: str | None, given: Mapping[str, Any], vocabulary_file: str | None, default_vocabulary: str
 ) -> tuple[str, ModelSettings, list[str]]:
-  """Find the checkpoint that is asked for, and what it is one of.
+  """Find the checkpoint that is asked for, with its settings and labels.
 
   Args:
     folder: a model_dir.
     checkpoint: the checkpoint's prefix, or its file that ends with .index; None for the newest of the folder.
-    given: the settings that the user gave, by name: they have to be those that it was trained with, where that is known.
-    vocabulary_file: the vocabulary that the user gave, likewise; None for none.
-    default_vocabulary: the vocabulary of a checkpoint that has none beside it, as the original left them.
+    given: the settings that the user gave, by name; they must match those of its training, if these are known.
+    vocabulary_file: the vocabulary that the user gave, which must match too; None if there is none.
+    default_vocabulary: the vocabulary of a checkpoint that has none beside it, such as the original's.
 
   Returns:
     The checkpoint's prefix, its settings and its labels.
@@ -205,13 +205,13 @@ def find_checkpoint(
 
 
 def vocabulary_of(checkpoint: str, default: str) -> str:
-  """Return the vocabulary that lies beside a checkpoint, or the default where there is none."""
+  """Return the vocabulary that lies beside a checkpoint, or the default if there is none."""
   path = os.path.join(os.path.dirname(os.path.abspath(checkpoint)), LABELS_FILE)
   return path if os.path.exists(path) else default
 
 
 def _check_settings(folder: str, given: Mapping[str, Any], remedy: str) -> None:
-  """Refuse settings that are not those of the run that a folder holds."""
+  """Refuse settings that differ from those of the run in a folder."""
   path = os.path.join(folder, SETTINGS_FILE)
   if not os.path.exists(path):
     return
@@ -219,20 +219,20 @@ def _check_settings(folder: str, given: Mapping[str, Any], remedy: str) -> None:
   for name, value in given.items():
     if there.get(name, value) != value:
       raise UserError(
-        f"{folder} was trained with --{name}={there[name]} and now --{name}={value} is asked for; "
+        f"{folder} was trained with --{name}={there[name]}, but --{name}={value} is asked for; "
         f"use --{name}={there[name]}, {remedy}"
       )
 
 
 def _check_labels(folder: str, labels: Sequence[str], remedy: str) -> None:
-  """Refuse a vocabulary that is not that of the run that a folder holds."""
+  """Refuse a vocabulary that differs from that of the run in a folder."""
   path = os.path.join(folder, LABELS_FILE)
   if not os.path.exists(path):
     return
   there = vocabulary.read_vocabulary(path)
   if there != list(labels):
     raise UserError(
-      f"{folder} was trained with the vocabulary {''.join(there)!r} and now {''.join(labels)!r} is asked for; "
+      f"{folder} was trained with the vocabulary {''.join(there)!r}, but {''.join(labels)!r} is asked for; "
       f"use --vocabulary_file={path}, {remedy}"
     )
 
@@ -240,12 +240,12 @@ def _check_labels(folder: str, labels: Sequence[str], remedy: str) -> None:
 def _check_shapes(
   checkpoint: str, wanted: Mapping[str, Sequence[int]], settings: ModelSettings, is_whole: bool = False
 ) -> None:
-  """Compare a checkpoint's variables with those wanted: the original's come without settings."""
+  """Compare a checkpoint's variables with the expected ones: the original's checkpoints come without settings."""
   difference = checkpoints.find_difference(checkpoint, wanted, is_whole)
   if difference:
     name, found, asked = difference
     shaping = ", ".join(f"--{setting.name}" for setting in settings.network.declarations())
     raise UserError(
       f"{checkpoint} does not fit the network asked for: {name} is {found} there and {asked} here; set {shaping}, "
-      "--loss_scale and --vocabulary_file to what it was trained with"
+      "--loss_scale and --vocabulary_file to the values it was trained with"
     )

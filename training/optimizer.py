@@ -1,4 +1,4 @@
-"""Optimizers: from a loss to the operation that trains, and the state that this keeps in a checkpoint."""
+"""Optimizers: from a loss to the training operation, and the state that it keeps in a checkpoint."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Optimizer:
   loss_scale: float | str = 1
 
   def minimize(self, loss: "tf.Tensor") -> "tf.Operation":
-    """Build one step of training and the update of the moving statistics; name the tensors that hooks look for.
+    """Build one training step with the update of the moving statistics; name the tensors that hooks look for.
 
     Args:
       loss: a scalar.
@@ -34,15 +34,15 @@ class Optimizer:
     tf.identity(self.learning_rate, name="learning_rate")
     tf.identity(loss, name="cross_entropy")
     optimizer = tf.compat.v1.train.AdamOptimizer(self.learning_rate)
-    # The moving statistics read the global step, so they are updated before it moves.
+    # The moving statistics read the global step, so they are updated before it increases.
     with tf.control_dependencies(tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS)):
       return minimize_scaled(optimizer, loss, tf.compat.v1.train.get_or_create_global_step(), self.loss_scale)
 
   def state_shapes(self, trainable: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
-    """Name the variables that `minimize` adds to the graph, with their shapes.
+    """List the variables that `minimize` adds to the graph, with their shapes.
 
     Args:
-      trainable: the variables that are trained, with their shapes.
+      trainable: the trained variables, with their shapes.
     """
     shapes = {f"{name}/{slot}": list(shape) for name, shape in trainable.items() for slot in ("Adam", "Adam_1")}
     scalars = ["global_step", "beta1_power", "beta2_power"]
@@ -58,14 +58,14 @@ def minimize_scaled(
   loss_scale: float | str,
   doubling_period: int = DOUBLING_PERIOD,
 ) -> "tf.Operation":
-  """Build one step of training whose gradients are taken of the scaled loss and divided by the scale.
+  """Build one training step with gradients of the scaled loss, divided by the scale.
 
-  With a dynamic scale a step whose gradients are not finite halves the scale and leaves the weights alone. It counts as
-  a step all the same: by its number a run finds its place in the data. Scale and count of good steps are variables of
-  the graph and go into the checkpoint, so that a run that is resumed ends with the same bits.
+  With a dynamic scale, a step whose gradients are not finite halves the scale and leaves the weights alone. It still
+  counts as a step, because a run finds its place in the data by the number of steps. The scale and the count of good
+  steps are variables of the graph and go into the checkpoint, so that a resumed run ends with the same bits.
 
   Args:
-    optimizer: what applies the gradients.
+    optimizer: applies the gradients.
     loss: a scalar.
     global_step: counts the steps.
     loss_scale: a number, 1 for none, or "dynamic".

@@ -1,4 +1,4 @@
-"""Follows one call of train, step by step, and saves what it learned."""
+"""Follows one call of train step by step, and saves checkpoints."""
 
 import sys
 import time
@@ -11,11 +11,11 @@ SECONDS_BETWEEN_LINES = 0.5
 
 
 class ProgressHook(tf.compat.v1.train.SessionRunHook):
-  """Adds up the loss and the time of all steps; on a terminal, keeps a line about them.
+  """Adds up the loss and the time of all steps; on a terminal, shows a line about them.
 
   Attributes:
     steps: steps so far.
-    seconds: since the session was ready.
+    seconds: seconds since the session was ready.
     input_wait: the share of those seconds that steps spent waiting for their input.
   """
 
@@ -24,7 +24,7 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
 
     Args:
       num_replicas: how many devices share a step.
-      title: what the line on the terminal begins with.
+      title: the beginning of the line on the terminal.
       num_steps: how many steps there will be.
     """
     self.steps = 0
@@ -38,16 +38,16 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
 
   @property
   def mean_loss(self) -> float:
-    """Average the loss over the steps."""
+    """The mean loss of the steps so far."""
     return self._total_loss / max(1, self.steps)
 
   @property
   def input_wait(self) -> float:
-    """Compare the time that steps waited for their input with all time."""
+    """The share of the time that steps spent waiting for their input."""
     return self._seconds_waited / self.seconds if self.steps else 0.0
 
   def begin(self) -> None:
-    """Find each replica's loss and wait in the graph."""
+    """Find each replica's loss and waiting time in the graph."""
     graph = tf.compat.v1.get_default_graph()
     scopes = [""] + [f"replica_{number}/" for number in range(1, self._num_replicas)]
     self._fetches = [
@@ -60,16 +60,16 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
     self._start = time.perf_counter()
 
   def before_run(self, run_context: Any) -> "tf.compat.v1.train.SessionRunArgs":
-    """Ask for the losses and waits."""
+    """Ask for the losses and waiting times."""
     return tf.compat.v1.train.SessionRunArgs(self._fetches)
 
   def after_run(self, run_context: Any, run_values: Any) -> None:
-    """Count the step; the replicas' utterances are weighted so that their mean is that of the global batch."""
+    """Count the step; thanks to the weights, the mean of the replicas' losses is the mean of the global batch."""
     self.steps += 1
     self.seconds = time.perf_counter() - self._start
     losses, waits = run_values.results
     self._total_loss += float(sum(losses)) / self._num_replicas
-    # All replicas wait for the last.
+    # All replicas wait for the slowest.
     self._seconds_waited += float(max(waits))
     if sys.stderr.isatty() and self.seconds - self._shown_at >= SECONDS_BETWEEN_LINES:
       self._shown_at = self.seconds
@@ -77,22 +77,22 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
       self._show(f"{self._title}  step {self.steps}/{self._num_steps}  loss {self.mean_loss:.3f}  {left:.0f} s left")
 
   def clear_line(self) -> None:
-    """Take the line away."""
+    """Erase the line."""
     if sys.stderr.isatty():
       self._show("")
 
   def _show(self, line: str) -> None:
     """Write over the terminal's last line."""
-    # Erases to the end of the line, so that a shorter one leaves nothing of a longer one.
+    # Erases to the end of the line, so that nothing of a longer line stays behind a shorter one.
     sys.stderr.write(f"\r{line}\x1b[K")
     sys.stderr.flush()
 
 
 class SaverHook(tf.compat.v1.train.CheckpointSaverHook):
-  """Saves as its base does, but never before the first step.
+  """Saves like its base class, but never before the first step.
 
-  What was just read from a checkpoint is there already, and first weights follow from the seed. Writing them takes as long
-  as a few steps, in each cycle.
+  Weights just read from a checkpoint are on the disk already, and initial weights follow from the seed. Writing them in
+  each cycle would take as long as a few steps.
   """
 
   def _save(self, session, step):

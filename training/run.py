@@ -1,4 +1,4 @@
-"""The run loop: train some epochs, do what is due at the end of a cycle, and again, until the model is good enough."""
+"""The run loop: trains some epochs, ends the cycle with its actions, and repeats until the model is good enough."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ from training.model_dir import LOCK_FILE, MARKER_FILES, ModelDir
 
 @dataclass(frozen=True)
 class Options:
-  """What a run is asked to do; each is what the flag of its name says."""
+  """The options of a run, each the value of the flag of the same name."""
 
   model_dir: str
   export_dir: str
@@ -62,14 +62,14 @@ class Run:
     make_decoder: Callable[[Sequence[str]], Decoder],
     num_replicas: int,
   ):
-    """Read the data sets and make the estimator; nothing is written yet.
+    """Read the data sets and make the estimator; write nothing yet.
 
     Args:
-      options: what is asked for.
+      options: the options of the run.
       settings: the model's.
-      make_dataset: given a manifest and `is_training`, whether it is trained on.
-      make_estimator: given the labels.
-      make_decoder: likewise.
+      make_dataset: makes a data set from a manifest and `is_training`, whether it is trained on.
+      make_estimator: makes the estimator from the labels.
+      make_decoder: makes the decoder from the labels.
       num_replicas: how many devices share a batch.
     """
     distribution_utils.per_device_batch_size(options.batch_size, num_replicas)
@@ -91,14 +91,14 @@ class Run:
     self.model_dir = ModelDir(options.model_dir)
 
   def prepare_folders(self, flags: Mapping[str, Any], make_shapes: Callable[[], Mapping[str, Sequence[int]]]) -> None:
-    """Make model_dir and export_dir, cleaned if that is wanted, or check what they hold; see `ModelDir.prepare`."""
+    """Make model_dir and export_dir, after --clean if given, or check what they hold; see `ModelDir.prepare`."""
     options = self._options
     if options.keep_exports and not files.is_within(options.export_dir, options.model_dir):
       files.check_writable(options.export_dir, "--export_dir")
     if options.clean or not checkpoints.newest_checkpoint(options.model_dir):
-      # What was trained with such a vocabulary may go on.
+      # Runs that began with a wrong vocabulary may continue.
       vocabulary.check_blank(self.labels, self._sets["train"].config.vocab_file_path)
-    # Not before all else was found good: what is removed is gone.
+    # Only after all other checks: removed files are gone.
     if options.clean:
       if os.path.exists(os.path.join(options.model_dir, LOCK_FILE)):
         self.model_dir.lock()
@@ -108,17 +108,17 @@ class Run:
       files.check_writable(options.export_dir, "--export_dir")
 
   def train_until_done(self, actions: Sequence[Action], benchmark_logger: logger.BaseBenchmarkLogger) -> str:
-    """Train cycle by cycle; return why that ended.
+    """Train cycle by cycle; return why training ended.
 
     Args:
-      actions: what is done at the end of a cycle, in this order.
-      benchmark_logger: what training hooks report to.
+      actions: done at the end of each cycle, in this order.
+      benchmark_logger: training hooks report to it.
     """
     num_epochs, threshold = self._options.train_epochs, self._options.wer_threshold
     epoch = self.model_dir.completed_epochs(self._batching.num_batches(0))
     row = None
     if epoch:
-      print(f"found {epoch} epochs done in {self.model_dir.path}", flush=True)
+      print(f"{self.model_dir.path}: {epoch} epochs are done already", flush=True)
       row = self.model_dir.evaluation_after(epoch)
       if row is None and self.model_dir.ends_epoch(epoch):
         row = _end_cycle(epoch, {}, actions)
@@ -145,7 +145,7 @@ class Run:
     return calls.evaluate(self.estimator, self._decoder, chosen, batches, options.num_parallel_calls)
 
   def score_test_set(self) -> dict[str, float]:
-    """Score the set of --test_data_dir, print that and --show_samples; return {} where there is none."""
+    """Score the set of --test_data_dir, print the result and --show_samples utterances; {} without such a set."""
     if "test" not in self._sets:
       return {}
     evaluated = self.evaluate("test")
@@ -154,12 +154,12 @@ class Run:
     return evaluated.results()
 
   def _next_epochs(self, epoch: int) -> range:
-    """Choose the epochs of the next cycle, which ends at a whole multiple, also after a run that stopped elsewhere."""
+    """Choose the epochs of the next cycle, which ends at a multiple of --epochs_between_evals wherever it starts."""
     cycle = self._options.epochs_between_evals
     return range(epoch, min(epoch + cycle - epoch % cycle, self._options.train_epochs))
 
   def _train(self, batches: EpochBatches, epochs: range, benchmark_logger: logger.BaseBenchmarkLogger) -> dict:
-    """Train the batches of some epochs in one call; return mean loss and speed."""
+    """Train on the batches of some epochs in one call; return mean loss and speed."""
     from training import progress
 
     options, train_set = self._options, self._sets["train"]
@@ -176,7 +176,7 @@ class Run:
       checkpoint = self.estimator.latest_checkpoint()
       if follower.steps or not checkpoint:
         raise
-      # It was being restored.
+      # No step was done: restoring the checkpoint failed.
       raise checkpoints.damaged_checkpoint(checkpoint) from error
     finally:
       follower.clear_line()
@@ -200,10 +200,10 @@ def score_sets(
   """Score a checkpoint on data sets and print a line for each.
 
   Args:
-    sets: the sets by the manifest of each.
+    sets: the data sets by their manifests.
     make_estimator: makes an estimator for one device, a new one for each set.
     decoder: turns its predictions into texts.
-    options: of which batches and samples count.
+    options: the options of the run; only those for batches and samples are used.
     checkpoint: the checkpoint.
 
   Returns:
@@ -227,7 +227,7 @@ def score_sets(
 
 
 def _end_cycle(epoch: int, results: Mapping[str, Any], actions: Sequence[Action]) -> dict[str, Any]:
-  """Do what is due at the end of a cycle; return its row."""
+  """Do the actions at the end of a cycle; return its row."""
   cycle = Cycle(epoch, {"epoch": epoch, **results})
   for action in actions:
     action(cycle)

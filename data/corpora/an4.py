@@ -111,7 +111,7 @@ def read_raw(path: str) -> np.ndarray:
     int16 [samples].
   """
   if os.path.getsize(path) % 2:
-    raise UserError(f"{path}: has an odd number of bytes, so some are missing; fetch the corpus anew")
+    raise UserError(f"{path}: has an odd number of bytes, so some are missing; fetch the corpus again")
   big, little = (np.fromfile(path, dtype) for dtype in (">i2", "<i2"))
   roughness = [np.abs(np.diff(samples.astype(np.int64))).sum() for samples in (big, little)]
   return (big if roughness[0] <= roughness[1] else little).astype(np.int16)

@@ -212,10 +212,10 @@ def _parts(archive: str, member: Member) -> list[str]:
   if name.startswith("/") or ".." in parts or re.search(r"[\\\0]|^[A-Za-z]:", name):
     raise _refused(archive, f"holds {name!r}, which leads out of its folder")
   if parts[:1] == [MARKER] or (member.kind == "file" and not parts):
-    raise _refused(archive, f"holds a file named {name!r}, which is no name for a file")
+    raise _refused(archive, f"holds a file named {name!r}, which is not a valid file name")
   return parts
 
 
 def _refused(archive: str, reason: str) -> UserError:
   """Say why an archive is not taken."""
-  return UserError(f"{archive}: {reason}; nothing of it was unpacked: remove it and fetch it anew")
+  return UserError(f"{archive}: {reason}; none of it was unpacked: remove it and fetch it again")

@@ -57,7 +57,7 @@ def _read_table(path: str, clips: str) -> list[Utterance]:
       continue
     row = dict(zip(rows[0], fields, strict=False))
     if not {"path", "sentence"} <= row.keys():
-      raise UserError(f"{path}, line {number}: the row ends before its path and sentence; fetch the release anew")
+      raise UserError(f"{path}, line {number}: the row ends before its path and sentence; fetch the release again")
     # The first releases named clips without their ending.
     name = row["path"] if os.path.splitext(row["path"])[1] else f"{row['path']}.mp3"
     found.append(Utterance(os.path.join(clips, name), row["sentence"], f"{path}, line {number}"))

@@ -87,7 +87,7 @@ def fetch(urls: Sequence[str], path: str, checksum: str | None = None, patience:
   """
   if os.path.exists(path):
     if not has_checksum(path, checksum):
-      raise UserError(f"{path}: its checksum is not {checksum}; remove it, and the same command fetches it anew")
+      raise UserError(f"{path}: its checksum is not {checksum}; remove it, and the same command fetches it again")
     return
   part = path + PART_SUFFIX
   os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)

@@ -179,7 +179,7 @@ def _addresses(mirror: str | None) -> list[str]:
   if mirror in MIRRORS:
     return [MIRRORS[mirror]]
   if not re.match(r"https?://\S+$", mirror):
-    raise UserError(f"--mirror={mirror} is no address; give http://..., https://... or one of {', '.join(MIRRORS)}")
+    raise UserError(f"--mirror={mirror} is not an address; give http://..., https://... or one of {', '.join(MIRRORS)}")
   return [mirror.rstrip("/")]
 
 
@@ -332,7 +332,7 @@ def _read_transcripts(folder: str) -> Iterator[Utterance]:
       empty = False
       yield from _read_chapter(os.path.join(parent, name), present)
   if empty:
-    raise UserError(f"{folder}: holds no *.trans.txt; remove it and run `python data/download.py` to fetch it anew")
+    raise UserError(f"{folder}: holds no *.trans.txt; remove it and run `python data/download.py` to fetch it again")
 
 
 def _read_chapter(path: str, present: set[str]) -> Iterator[Utterance]:
@@ -344,7 +344,7 @@ def _read_chapter(path: str, present: set[str]) -> Iterator[Utterance]:
     if f"{key}.flac" not in present:
       raise UserError(
         f"{path}, line {number}: there is no {key}.flac beside it; remove the subset's folder and run "
-        "`python data/download.py` to fetch it anew"
+        "`python data/download.py` to fetch it again"
       )
     yield Utterance(os.path.join(os.path.dirname(path), f"{key}.flac"), transcript.strip().lower())
 

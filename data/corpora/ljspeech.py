@@ -43,7 +43,7 @@ def prepare_ljspeech(
     if fields == [""]:
       continue
     if len(fields) != 3:
-      raise UserError(f"{path}, line {number}: has {len(fields)} fields between bars instead of 3; fetch it anew")
+      raise UserError(f"{path}, line {number}: has {len(fields)} fields between bars instead of 3; fetch it again")
     name, as_printed, as_read = fields
     split = utterances.split_of_key(name)
     if split in parts:

@@ -126,7 +126,7 @@ def _find_wheel(folder: str, source: str | None, checksum: str | None) -> str:
   if not os.path.exists(wheel):
     _fetch_wheel(folder)
   if not fetch.has_checksum(wheel, checksum):
-    raise UserError(f"{wheel}: its SHA-256 is not {checksum}; remove it, and the same command fetches it anew")
+    raise UserError(f"{wheel}: its SHA-256 is not {checksum}; remove it, and the same command fetches it again")
   return wheel
 
 

@@ -30,7 +30,7 @@ _FLAGS = (
     "train_epochs",
     "te",
     1,
-    "The number of epochs in total, those of earlier runs in the same model_dir counted in.",
+    "The number of epochs in total, including those of earlier runs in the same model_dir.",
   ),
   (
     flags.DEFINE_integer,
@@ -51,14 +51,14 @@ _FLAGS = (
     "batch_size",
     "bs",
     32,
-    "The number of examples of one step, on all devices together: of 32 examples, each of 4 GPUs takes 8.",
+    "The number of examples in one step, on all devices together: with 32 examples, each of 4 GPUs takes 8.",
   ),
   (
     flags.DEFINE_integer,
     "num_gpus",
     "ng",
     None,
-    "The number of GPUs to use; 0 for the CPU, -1 for all GPUs. Not given: one if there is a GPU, else none.",
+    "The number of GPUs to use; 0 for the CPU, -1 for all GPUs. Not given: one GPU if there is any, else the CPU.",
   ),
   (
     flags.DEFINE_list,
@@ -73,7 +73,7 @@ _FLAGS = (
     "export_dir",
     "ed",
     None,
-    "The folder for the exported models. Not given: the folder export within model_dir.",
+    "The folder for the exported models. Not given: the folder export in model_dir.",
   ),
 )
 
@@ -99,7 +99,7 @@ def define_base(
     clean: whether to define a flag that starts from an empty model_dir.
     train_epochs: whether to define a flag for the number of epochs.
     epochs_between_evals: whether to define a flag for the epochs of one cycle.
-    stop_threshold: whether to define a flag for the metric at which training ends early.
+    stop_threshold: whether to define a flag for the value of the metric at which training ends early.
     batch_size: whether to define a flag for the batch size.
     num_gpu: whether to define a flag for the number of GPUs.
     hooks: whether to define a flag for the names of training hooks.

@@ -1,4 +1,4 @@
-"""Records of a run for later comparison."""
+"""Records of a run, for later comparison."""
 
 from absl import flags
 
@@ -9,7 +9,7 @@ LOGGER_TYPES = ("BaseBenchmarkLogger", "BenchmarkFileLogger", "BenchmarkBigQuery
 _BIGQUERY_FLAGS = (
   ("gcp_project", "gp", None, "The name of the Google Cloud project."),
   ("bigquery_data_set", "bds", "test_benchmark", "The name of the BigQuery data set."),
-  ("bigquery_run_table", "brt", "benchmark_run", "The BigQuery table for what a run consists of."),
+  ("bigquery_run_table", "brt", "benchmark_run", "The BigQuery table for the description of a run."),
   ("bigquery_run_status_table", "brst", "benchmark_run_status", "The BigQuery table for how a run ended."),
   ("bigquery_metric_table", "bmt", "benchmark_metric", "The BigQuery table for the metrics of a run."),
 )
@@ -22,7 +22,7 @@ def define_benchmark(
 
   Args:
     benchmark_log_dir: whether to define a flag for the folder of BenchmarkFileLogger.
-    bigquery_uploader: whether to define the flags of the BigQuery logger, which are accepted without effect.
+    bigquery_uploader: whether to define the flags of the BigQuery logger, which have no effect.
     flag_values: where to define them.
 
   Returns:
@@ -33,15 +33,15 @@ def define_benchmark(
     flags.DEFINE_enum,
     "benchmark_logger_type",
     "BaseBenchmarkLogger",
-    """Where metrics and the description of a run go: BaseBenchmarkLogger writes to the screen, BenchmarkFileLogger to
-    JSON files in benchmark_log_dir. BenchmarkBigQueryLogger is refused: this port does not have it.""",
+    """Where the metrics and the description of a run go: BaseBenchmarkLogger writes to the screen, BenchmarkFileLogger
+    to JSON files in benchmark_log_dir. BenchmarkBigQueryLogger is refused: this port does not have it.""",
     enum_values=LOGGER_TYPES,
   )
   define(
     flags.DEFINE_string,
     "benchmark_test_id",
     None,
-    "A name for the run, for people who compare runs later. It is recorded and changes nothing else.",
+    "A name for the run, for people who compare runs later. It is only recorded.",
     short_name="bti",
   )
   if benchmark_log_dir:
@@ -60,7 +60,7 @@ def define_benchmark(
 
 
 def _register_validators(benchmark_log_dir: bool, flag_values: flags.FlagValues) -> None:
-  """Refuse the loggers that cannot work as the flags stand."""
+  """Refuse loggers that cannot work with the given flags."""
   flags.register_validator(
     "benchmark_logger_type",
     lambda logger_type: logger_type != "BenchmarkBigQueryLogger",

@@ -1,4 +1,4 @@
-"""Conventions that all modules with flags follow."""
+"""Conventions for all modules with flags."""
 
 import pathlib
 import sys
@@ -17,7 +17,7 @@ def help_wrap(text: str) -> str:
   """Lay a flag's help out in lines of 80 characters.
 
   Args:
-    text: the help; its own line breaks and runs of blanks do not count.
+    text: the help; its line breaks and runs of spaces do not matter.
 
   Returns:
     The same words, wrapped.
@@ -32,8 +32,8 @@ def definer(flag_values: flags.FlagValues) -> Callable[..., None]:
     flag_values: where to define flags.
 
   Returns:
-    A function of absl's own function for the kind of flag, the name, the default, the help and, by name, whatever else
-    that kind takes.
+    A function that takes absl's function for the kind of flag, the name, the default, the help and, by keyword, any
+    other options of that kind.
   """
 
   def define(kind: Callable, name: str, default: Any, text: str, **options: Any) -> None:
@@ -59,7 +59,7 @@ def _is_ours(module_name: str) -> bool:
   """Tell whether a module, named as absl names it, belongs to this repository."""
   module = sys.modules.get(module_name)
   if module is None:
-    # absl files the flags of the program itself under the path that started it.
+    # absl lists the program's own flags under the path that started it.
     return True
   path = pathlib.Path(getattr(module, "__file__", None) or "/").resolve()
   # A virtual environment may lie in the repository's folder.

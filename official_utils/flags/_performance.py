@@ -1,4 +1,4 @@
-"""Threads, devices working together, number formats."""
+"""Threads, several devices, number formats."""
 
 from absl import flags
 
@@ -38,7 +38,7 @@ _NUMBERS = (
     "max_train_steps",
     "mts",
     None,
-    "Stop after this many steps of training, whatever the number of epochs. Not given: no such bound.",
+    "Stop after this many training steps, whatever the number of epochs. Not given: no limit.",
   ),
 )
 
@@ -49,10 +49,10 @@ def get_tf_dtype(flags_obj: flags.FlagValues) -> "tf.DType":
 
 
 def get_loss_scale(flags_obj: flags.FlagValues) -> float | str:
-  """Return --loss_scale, a number or "dynamic", or what suits --dtype if it is not given.
+  """Return --loss_scale, a number or "dynamic"; if it is not given, the scale that suits --dtype.
 
   Raises:
-    UserError: it is neither.
+    UserError: it is neither a number above 0 nor "dynamic".
   """
   value = flags_obj.loss_scale
   if value is None:
@@ -65,7 +65,7 @@ def get_loss_scale(flags_obj: flags.FlagValues) -> float | str:
     scale = 0.0
   # Single precision holds no more.
   if not 0 < scale < 2.0**127:
-    raise UserError(f"--loss_scale={value} is no factor; give a number above 0, such as 128, or {DYNAMIC}")
+    raise UserError(f"--loss_scale={value} is not a valid factor; give a number above 0, such as 128, or {DYNAMIC}")
   return scale
 
 
@@ -78,15 +78,15 @@ def define_performance(
   all_reduce_alg: bool = True,
   flag_values: flags.FlagValues = flags.FLAGS,
 ) -> list[str]:
-  """Define the flags that concern speed.
+  """Define the flags for speed.
 
   Args:
     num_parallel_calls: whether to define a flag for the threads that prepare the input.
     inter_op: whether to define a flag for the threads that run operations side by side.
     intra_op: whether to define a flag for the threads within one operation.
-    max_train_steps: whether to define a flag that bounds the number of training steps.
+    max_train_steps: whether to define a flag that limits the number of training steps.
     dtype: whether to define flags for the number format and its loss scale.
-    all_reduce_alg: whether to define a flag for the way that devices add up their gradients.
+    all_reduce_alg: whether to define a flag for how devices add up their gradients.
     flag_values: where to define them.
 
   Returns:
@@ -110,8 +110,9 @@ def define_performance(
       flags.DEFINE_string,
       "loss_scale",
       None,
-      f"""The factor by which the loss is multiplied before its gradient is taken, and the gradient divided after, so
-      that small gradients survive fp16; '{DYNAMIC}' finds it while training. Not given: what suits dtype.""",
+      f"""The loss is multiplied by this factor before the gradient is taken, and the gradient divided by it afterwards,
+      so that small gradients survive fp16; '{DYNAMIC}' finds it while training. Not given: the factor that suits
+      dtype.""",
       short_name="ls",
     )
   if all_reduce_alg:
@@ -119,8 +120,8 @@ def define_performance(
       flags.DEFINE_string,
       "all_reduce_alg",
       None,
-      f"""The way in which several devices add up their gradients: {", ".join(ALL_REDUCE_ALGORITHMS)}. Not given:
-      TensorFlow chooses.""",
+      f"""How several devices add up their gradients: {", ".join(ALL_REDUCE_ALGORITHMS)}. Not given: TensorFlow
+      chooses.""",
       short_name="ara",
     )
   return []

@@ -26,7 +26,7 @@ _WRONG_USAGE = 2
 
 
 class _LineFormatter(python_logging.Formatter):
-  """Writes a message as it is, with its level before it only where something is wrong."""
+  """Writes a message as it is, with its level in front only if something is wrong."""
 
   def format(self, record: python_logging.LogRecord) -> str:
     """Return the line for one record."""
@@ -37,13 +37,14 @@ class _LineFormatter(python_logging.Formatter):
 def run(main: Callable[[list[str]], int | None], description: str, arguments: str = "") -> None:
   """Parse the command line, call `main` and end the process with the right exit code.
 
-  --help lists every flag of this repository that has been defined. A wrong command line ends with 2 and one line on
-  stderr; commands.run says how everything else ends.
+  --help lists every flag that this repository has defined. A wrong command line ends with exit code 2 and one line on
+  stderr; for all other endings see commands.run.
 
   Args:
-    main: called with a list of the program's name and its arguments; what it returns is the exit code, None being 0.
-    description: what the program does, for its help, laid out as it is to be shown.
-    arguments: what the help calls the arguments beside flags, such as "FILE...", one at least; by default there are none.
+    main: called with a list of the program's name and its arguments; returns the exit code, None for 0.
+    description: what the program does, for its help, with the layout to be shown.
+    arguments: the name of the arguments besides flags in the help, such as "FILE..."; at least one must then be given.
+      By default there are none.
   """
 
   def parse(argv: list[str]) -> list[str]:
@@ -54,13 +55,13 @@ def run(main: Callable[[list[str]], int | None], description: str, arguments: st
 
 
 def help_text(program: str, description: str, flag_values: flags.FlagValues = flags.FLAGS, arguments: str = "") -> str:
-  """List every flag of this repository that has been defined, module by module.
+  """List every flag that this repository has defined, module by module.
 
   Args:
     program: the path that started the program.
-    description: what the program does, laid out as it is to be shown.
+    description: what the program does, with the layout to be shown.
     flag_values: where the flags are defined.
-    arguments: what the arguments beside flags are called.
+    arguments: the name of the arguments besides flags.
 
   Returns:
     The text that --help prints.
@@ -78,16 +79,16 @@ def _parse_or_exit(argv: list[str], description: str, arguments: str) -> list[st
     sys.stdout.write(help_text(argv[0], description, arguments=arguments))
     sys.exit(0)
   try:
-    # Flags may stand behind arguments.
+    # Flags may come after arguments.
     flags.FLAGS.set_gnu_getopt(bool(arguments))
     rest = flags.FLAGS(argv)
-  except (flags.Error, ValueError) as error:  # A ValueError is what --noclean=1 gives.
-    hint = "; a name that begins with - is written ./-" if arguments and "Unknown" in str(error) else ""
+  except (flags.Error, ValueError) as error:  # --noclean=1 raises a ValueError.
+    hint = "; write ./ before a name that begins with -" if arguments and "Unknown" in str(error) else ""
     sys.exit(commands.complain(_explain(error) + hint, _WRONG_USAGE))
   if arguments and len(rest) == 1:
     sys.exit(commands.complain(f"there is nothing to do; give {arguments} (see --help)", _WRONG_USAGE))
   if len(rest) > 1 and not arguments:
-    message = f"unexpected argument {rest[1]!r}; a flag and its value are written --flag=value (see --help)"
+    message = f"unexpected argument {rest[1]!r}; write a flag and its value as --flag=value (see --help)"
     sys.exit(commands.complain(message, _WRONG_USAGE))
   return rest
 
@@ -102,7 +103,7 @@ def _explain(error: Exception) -> str:
 
 def _title(module_name: str) -> str:
   """Return the first line of a module's docstring."""
-  # absl files the flags of the program itself under the path that started it.
+  # absl lists the program's own flags under the path that started it.
   module = sys.modules.get(module_name, sys.modules["__main__"])
   return (inspect.getdoc(module) or module_name).splitlines()[0].rstrip(".")
 
@@ -120,7 +121,7 @@ def _flag_help(flag: flags.Flag) -> str:
 
 
 def _default(flag: flags.Flag) -> str:
-  """Return a flag's default as one would write it, or 'none'."""
+  """Return a flag's default as it would be typed, or 'none'."""
   if flag.default_as_str is None or flag.default in ("", []):
     return "none"
   return flag.default_as_str.strip("'\"")

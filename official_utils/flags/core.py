@@ -1,4 +1,4 @@
-"""The one module of this folder that others import, as `from official_utils.flags import core as flags_core`."""
+"""The only module of this folder to import from outside: `from official_utils.flags import core as flags_core`."""
 
 import functools
 import sys
@@ -21,13 +21,13 @@ run = _program.run
 def register_key_flags_in_core(define: Callable[..., list[str]]) -> Callable[..., None]:
   """Wrap a function that defines flags so that its key flags count as key flags of this module.
 
-  A program takes them over with `flags.adopt_module_key_flags(flags_core)`.
+  A program makes them its own with `flags.adopt_module_key_flags(flags_core)`.
 
   Args:
     define: a function that defines flags and returns the names of the key ones.
 
   Returns:
-    A function of the same arguments that returns nothing.
+    A function with the same arguments that returns nothing.
   """
 
   @functools.wraps(define)
@@ -44,7 +44,7 @@ define_performance = register_key_flags_in_core(_performance.define_performance)
 
 
 def set_defaults(flag_values: flags.FlagValues = flags.FLAGS, **defaults: Any) -> None:
-  """Give defined flags the defaults of one program.
+  """Give existing flags the defaults of one program.
 
   Args:
     flag_values: where the flags are defined.
@@ -55,10 +55,10 @@ def set_defaults(flag_values: flags.FlagValues = flags.FLAGS, **defaults: Any) -
 
 
 def parse_flags(argv: list[str] | None = None, flag_values: flags.FlagValues = flags.FLAGS) -> flags.FlagValues:
-  """Parse a command line anew, forgetting what was parsed before.
+  """Parse a command line from scratch, forgetting earlier values.
 
   Args:
-    argv: the program's name and its arguments; the process's own if None.
+    argv: the program's name and its arguments; None for the process's own.
     flag_values: where the flags are defined.
 
   Returns:

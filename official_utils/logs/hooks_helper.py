@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from official_utils.lazy import tf
 from official_utils.logs.logger import BaseBenchmarkLogger
 
-# What a model_fn has to name so that the hooks find it.
+# The names that a model_fn must give to its tensors so that the hooks find them.
 TENSORS_TO_LOG = ("learning_rate", "cross_entropy")
 
 
@@ -14,14 +14,14 @@ def get_train_hooks(name_list: Sequence[str] | None, **kwargs: object) -> list["
 
   Args:
     name_list: names of HOOKS in upper or lower case; None or empty for no hooks.
-    **kwargs: what the hooks may need: model_dir, batch_size, metric_logger, tensors_to_log, every_n_iter, every_n_secs,
-      every_n_steps, warm_steps, save_steps. Each hook takes those that it knows.
+    **kwargs: arguments for the hooks: model_dir, batch_size, metric_logger, tensors_to_log, every_n_iter, every_n_secs,
+      every_n_steps, warm_steps, save_steps. Each hook takes the ones it knows.
 
   Returns:
     A new hook for each name.
 
   Raises:
-    ValueError: there is no hook of a name.
+    ValueError: there is no hook with such a name.
   """
   hooks = []
   for name in name_list or []:
@@ -50,10 +50,10 @@ def get_logging_tensor_hook(
 
 
 def get_profiler_hook(model_dir: str, save_steps: int = 1000, **_: object) -> "tf.compat.v1.train.SessionRunHook":
-  """Make a hook that writes the time that each operation takes, as timeline-STEP.json for chrome://tracing.
+  """Make a hook that writes the time of each operation to timeline-STEP.json, for chrome://tracing.
 
   Args:
-    model_dir: where the files go.
+    model_dir: the folder for the files.
     save_steps: steps from one file to the next; the first is written at the second step of a session.
 
   Returns:
@@ -71,13 +71,13 @@ def get_examples_per_second_hook(
   metric_logger: BaseBenchmarkLogger | None = None,
   **_: object,
 ) -> "tf.compat.v1.train.SessionRunHook":
-  """Make a hook that records how many examples a second are trained.
+  """Make a hook that records the training speed in examples per second.
 
   Args:
-    batch_size: examples of one step, on all devices together.
+    batch_size: examples in one step, on all devices together.
     every_n_steps: steps from one record to the next; one more is made at the end of a session.
     warm_steps: steps at the start that do not count.
-    metric_logger: where the numbers go; to the screen if None.
+    metric_logger: takes the numbers; None writes them to the screen.
 
   Returns:
     An ExamplesPerSecondHook.
@@ -100,7 +100,7 @@ def get_logging_metric_hook(
   Args:
     tensors_to_log: names of the tensors.
     every_n_secs: seconds from one record to the next; the first is made at the first step.
-    metric_logger: where the numbers go; to the screen if None.
+    metric_logger: takes the numbers; None writes them to the screen.
 
   Returns:
     A LoggingMetricHook.

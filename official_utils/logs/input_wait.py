@@ -6,16 +6,15 @@ TENSOR_NAME = "input_wait"
 
 
 def seconds_waited(inputs: "tf.Tensor") -> "tf.Tensor":
-  """Build the time that a step spends before its input is there: next to none where the input keeps up.
+  """Build the time that a step waits for its input: almost none if the input keeps up.
 
-  Both clocks are read within the step: whatever is prefetched, by whom and to which device, only what the step itself
-  had to wait for counts.
+  Both clocks are read inside the step, so only its own waiting counts, whatever is prefetched and to which device.
 
   Args:
-    inputs: a tensor of the input as the model is given it.
+    inputs: a tensor of the input that the model is given.
 
   Returns:
-    float64 scalar, seconds, called TENSOR_NAME in the current name scope.
+    float64 scalar, seconds, named TENSOR_NAME in the current name scope.
   """
   with tf.device("/cpu:0"):
     start = tf.timestamp()

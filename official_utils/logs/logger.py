@@ -1,4 +1,4 @@
-"""Benchmark loggers: what a run was, which metrics it reached, how it ended."""
+"""Benchmark loggers: they record what a run was, which metrics it reached and how it ended."""
 
 import contextlib
 import datetime
@@ -23,12 +23,12 @@ RUNNING = "running"
 SUCCESS = "success"
 FAILURE = "failure"
 
-# TensorFlow's variables, without those of Terraform, which begin alike and may hold secrets.
+# TensorFlow's variables, but not Terraform's, which begin with the same letters and may hold secrets.
 _ENVIRONMENT = re.compile("TF_(?!VAR_|TOKEN_|CLI_)")
 
 
 class BaseBenchmarkLogger:
-  """Writes to the screen; what the program tells in its own words anyway appears with --verbosity=1 only."""
+  """Writes to the screen; records that repeat the program's own output appear only with --verbosity=1."""
 
   def log_metric(
     self,
@@ -44,8 +44,8 @@ class BaseBenchmarkLogger:
       name: what was measured.
       value: the number.
       unit: the unit of the number.
-      global_step: the training step to which it belongs.
-      extras: whatever else belongs to it.
+      global_step: the training step that it belongs to.
+      extras: any other values that belong to it.
     """
     logging.info("benchmark metric: %s", json.dumps(metric_record(name, value, unit, global_step, extras)))
 
@@ -53,25 +53,25 @@ class BaseBenchmarkLogger:
     """Record the numbers of an evaluation.
 
     Args:
-      eval_results: name to number, among them the global_step that was evaluated.
+      eval_results: the numbers by name, including the global_step that was evaluated.
     """
     logging.debug("benchmark evaluation: %s", json.dumps(_evaluation_records(eval_results)))
 
   def log_run_info(
     self, model_name: str, dataset_name: str, run_params: Mapping[str, object], test_id: str | None = None
   ) -> None:
-    """Record what is run, and on what.
+    """Record the model, the data set and the settings of the run.
 
     Args:
       model_name: the name of the model.
       dataset_name: the name of the data set.
       run_params: the settings of the run.
-      test_id: the name that the user gave to the run.
+      test_id: the user's name for the run.
     """
     logging.debug("benchmark run: %s", json.dumps(run_record(model_name, dataset_name, run_params, test_id)))
 
   def log_status(self, status: str) -> None:
-    """Record how the run stands.
+    """Record the status of the run.
 
     Args:
       status: RUNNING, SUCCESS or FAILURE.
@@ -80,7 +80,7 @@ class BaseBenchmarkLogger:
 
 
 class BenchmarkFileLogger(BaseBenchmarkLogger):
-  """Appends a JSON object a line to three files of a folder."""
+  """Appends JSON objects, one per line, to three files of a folder."""
 
   def __init__(self, log_dir: str):
     """Make the folder.
@@ -92,7 +92,7 @@ class BenchmarkFileLogger(BaseBenchmarkLogger):
     try:
       os.makedirs(log_dir, exist_ok=True)
     except OSError as error:
-      raise UserError(f"--benchmark_log_dir={log_dir} cannot be made: {error.strerror}; give another folder") from error
+      raise UserError(f"cannot make --benchmark_log_dir={log_dir}: {error.strerror}; give another folder") from error
 
   def log_metric(
     self,
@@ -113,11 +113,11 @@ class BenchmarkFileLogger(BaseBenchmarkLogger):
   def log_run_info(
     self, model_name: str, dataset_name: str, run_params: Mapping[str, object], test_id: str | None = None
   ) -> None:
-    """Record what is run, and on what, in benchmark_run.log."""
+    """Record the model, the data set and the settings of the run in benchmark_run.log."""
     self._append(RUN_FILE, run_record(model_name, dataset_name, run_params, test_id))
 
   def log_status(self, status: str) -> None:
-    """Record how the run stands in benchmark_status.log."""
+    """Record the status of the run in benchmark_status.log."""
     self._append(STATUS_FILE, {"status": status, "timestamp": _utc_now()})
 
   def _append(self, file_name: str, record: Mapping[str, object]) -> None:
@@ -152,7 +152,7 @@ def config_benchmark_logger(flags_obj: flags.FlagValues) -> BaseBenchmarkLogger:
 
 @contextlib.contextmanager
 def benchmark_context(flags_obj: flags.FlagValues) -> Iterator[BaseBenchmarkLogger]:
-  """Make the logger that the flags ask for, and record in the end whether the block ended well.
+  """Make the logger that the flags ask for, and record at the end whether the block ended well.
 
   Args:
     flags_obj: the parsed flags.
@@ -177,7 +177,7 @@ def metric_record(
   global_step: int | None = None,
   extras: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
-  """Return one line of metric.log; a value that is not finite, which JSON does not know, becomes null."""
+  """Return one line of metric.log; a value that is not finite becomes null, since JSON has no such numbers."""
   value = float(value)
   return {
     "name": name,
@@ -207,7 +207,7 @@ def run_record(
 
 
 def machine_config() -> dict[str, object]:
-  """Return what the machine has: processors, memory in bytes, GPUs."""
+  """Return the machine's processors, memory in bytes and GPUs."""
   details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
   page = os.sysconf("SC_PAGE_SIZE")
   memory: dict[str, object] = {"memory_total": os.sysconf("SC_PHYS_PAGES") * page}
@@ -221,7 +221,7 @@ def machine_config() -> dict[str, object]:
 
 
 def cpu_info(path: str = "/proc/cpuinfo") -> dict[str, object]:
-  """Return the number and kind of the processors, with their mean clock where the system tells it."""
+  """Return the number and kind of the processors, with their mean clock rate in MHz if the system reports it."""
   info: dict[str, object] = {"num_cores": os.cpu_count(), "cpu_info": platform.processor() or platform.machine()}
   if not os.path.exists(path):
     return info
@@ -237,7 +237,7 @@ def cpu_info(path: str = "/proc/cpuinfo") -> dict[str, object]:
 
 
 def _run_parameter(name: str, value: object) -> dict[str, object]:
-  """Return a setting with its value under a key that tells its type."""
+  """Return a setting with its value under a key that names its type."""
   if isinstance(value, bool):
     return {"name": name, "bool_value": value}
   if isinstance(value, int):
@@ -250,7 +250,7 @@ def _run_parameter(name: str, value: object) -> dict[str, object]:
 def _evaluation_records(eval_results: Mapping[str, float]) -> list[dict[str, object]]:
   """Return a line of metric.log for each number of an evaluation."""
   if "global_step" not in eval_results:
-    raise ValueError(f"the results of an evaluation lack global_step: {sorted(eval_results)}")
+    raise ValueError(f"global_step is missing from the results of an evaluation: {sorted(eval_results)}")
   step = int(eval_results["global_step"])
   return [
     metric_record(name, value, global_step=step)

@@ -1,4 +1,4 @@
-"""A hook that hands tensors to the benchmark logger. Importing this module loads TensorFlow."""
+"""A hook that passes tensors to the benchmark logger. Importing this module loads TensorFlow."""
 
 from collections.abc import Sequence
 
@@ -23,8 +23,8 @@ class LoggingMetricHook(TensorHook):
     Args:
       tensors: names that the model gave with tf.identity(..., name=...).
       every_n_iter: steps from one record to the next.
-      every_n_secs: seconds from one record to the next. One of the two must be given, and only one.
-      metric_logger: where the numbers go; to the screen if None.
+      every_n_secs: seconds from one record to the next. Give exactly one of the two.
+      metric_logger: takes the numbers; None writes them to the screen.
     """
     super().__init__(tensors, every_n_iter=every_n_iter, every_n_secs=every_n_secs)
     self._metric_logger = metric_logger or BaseBenchmarkLogger()

@@ -1,4 +1,4 @@
-"""How a command begins and ends: no traceback for anything but a mistake in the code."""
+"""How a command begins and ends: a traceback only for a mistake in the code."""
 
 import errno
 import os
@@ -14,19 +14,19 @@ INTERRUPTED = 130
 
 
 def begin() -> None:
-  """Let Ctrl-C end the process at once and without a word while modules are imported; `run` changes that.
+  """Let Ctrl-C end the process at once and silently while modules are imported; `run` changes that.
 
-  A process that was started to ignore Ctrl-C goes on ignoring it.
+  A process that was started to ignore Ctrl-C still ignores it.
   """
   if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run(main: Callable[[], int | None]) -> int | str | None:
-  """Call `main` and turn into one line on stderr what is no mistake in the code.
+  """Call `main`, and write one line to stderr for every error that is not a mistake in the code.
 
   Args:
-    main: called without arguments; what it returns, or gives to sys.exit, is the exit code, None being 0.
+    main: called without arguments; returns the exit code or gives it to sys.exit, None for 0.
 
   Returns:
     The exit code: that of `main`; 1 after a UserError, on a full disk, or when nobody reads the output any more; 130
@@ -37,7 +37,7 @@ def run(main: Callable[[], int | None]) -> int | str | None:
   _prepare_streams()
   code = _guarded(main)
   if sys.stdout:
-    # Whatever goes wrong in the flush that Python does itself at the end is shown with a traceback.
+    # Python's own flush at the end would show errors with a traceback.
     code = _guarded(sys.stdout.flush) or code
   begin()
   return code
@@ -50,7 +50,7 @@ def complain(message: str, exit_code: int) -> int:
 
 
 def _guarded(action: Callable[[], int | None]) -> int | str | None:
-  """Call a function and return the exit code that its result or its exception stands for."""
+  """Call a function and return the exit code for its result or its exception."""
   try:
     return action()
   except SystemExit as end:
@@ -60,7 +60,7 @@ def _guarded(action: Callable[[], int | None]) -> int | str | None:
   except KeyboardInterrupt:
     return complain("interrupted from the keyboard", INTERRUPTED)
   except BrokenPipeError:
-    # Whoever read the output has seen enough, as `head` does.
+    # The reader of the output has seen enough, like `head`.
     _discard(sys.stdout.fileno())
     return FAILED
   except OSError as error:
@@ -74,7 +74,7 @@ def _guarded(action: Callable[[], int | None]) -> int | str | None:
 def _prepare_streams() -> None:
   """Let stdout and stderr take any character, whatever their encoding, and open a stderr that was closed."""
   if sys.stderr is None:
-    # What is opened next must not come to stand in its place.
+    # Otherwise the next file opened would get descriptor 2.
     _discard(2)
     sys.stderr = os.fdopen(2, "w", closefd=False)
   for stream in filter(None, (sys.stdout, sys.stderr)):
@@ -82,5 +82,5 @@ def _prepare_streams() -> None:
 
 
 def _discard(descriptor: int) -> None:
-  """Send to nowhere whatever is written to a descriptor from now on."""
+  """Discard everything written to a descriptor from now on."""
   os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

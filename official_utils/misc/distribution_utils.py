@@ -1,4 +1,4 @@
-"""Devices, and what makes several of them train one model."""
+"""Devices, and how several of them train one model."""
 
 import glob
 import json
@@ -17,14 +17,14 @@ def list_devices(num_gpus: int | None, root: str = "/") -> list[str]:
   """Return the devices that --num_gpus stands for.
 
   Args:
-    num_gpus: a number of GPUs; 0 for the CPU, -1 for all GPUs, None for one GPU if there is one and else the CPU.
-    root: the folder under which the operating system's traces of NVIDIA devices are looked for.
+    num_gpus: a number of GPUs; 0 for the CPU, -1 for all GPUs, None for one GPU if there is any and else the CPU.
+    root: the folder to search for the operating system's traces of NVIDIA devices.
 
   Returns:
-    Names such as "/gpu:0"; ["/cpu:0"] if no GPU is to be used.
+    Names such as "/gpu:0"; ["/cpu:0"] to use no GPU.
 
   Raises:
-    UserError: there are fewer GPUs than wanted, or there is one that TensorFlow cannot use.
+    UserError: there are fewer GPUs than asked for, or there is one that TensorFlow cannot use.
   """
   refuse_cluster(os.environ.get("TF_CONFIG"))
   if num_gpus == 0:
@@ -36,7 +36,7 @@ def list_devices(num_gpus: int | None, root: str = "/") -> list[str]:
 
 
 def refuse_cluster(tf_config: str | None) -> None:
-  """Refuse a description of several machines: replicas live on one.
+  """Refuse a description of several machines: all replicas are on one.
 
   Args:
     tf_config: the environment variable TF_CONFIG, None if it is not set.
@@ -49,23 +49,23 @@ def refuse_cluster(tf_config: str | None) -> None:
   except ValueError:
     content = None
   if not isinstance(content, dict):
-    raise UserError(f"TF_CONFIG={tf_config} is no JSON object; unset TF_CONFIG")
+    raise UserError(f"TF_CONFIG={tf_config} is not a JSON object; unset TF_CONFIG")
   if "cluster" in content:
     raise UserError(f"TF_CONFIG={tf_config} names a cluster, but training runs on one machine; unset TF_CONFIG")
 
 
 def choose_devices(num_gpus: int | None, num_visible: int) -> list[str]:
-  """Return the devices that --num_gpus stands for on a machine with so many GPUs.
+  """Return the devices that --num_gpus stands for on a machine with a given number of GPUs.
 
   Args:
     num_gpus: as for list_devices.
     num_visible: how many GPUs TensorFlow sees.
 
   Returns:
-    Names such as "/gpu:0"; ["/cpu:0"] if no GPU is to be used.
+    Names such as "/gpu:0"; ["/cpu:0"] to use no GPU.
 
   Raises:
-    UserError: there are fewer GPUs than wanted.
+    UserError: there are fewer GPUs than asked for.
   """
   if num_gpus is None:
     num_gpus = min(num_visible, 1)
@@ -81,13 +81,13 @@ def choose_devices(num_gpus: int | None, num_visible: int) -> list[str]:
 
 
 def refuse_unused_nvidia_device(root: str = "/") -> None:
-  """Make sure that a machine whose GPUs TensorFlow does not see has no NVIDIA device that it could use.
+  """Refuse a machine with an NVIDIA device that TensorFlow does not see.
 
   Args:
-    root: the folder under which the operating system's traces of NVIDIA devices are looked for.
+    root: the folder to search for the operating system's traces of NVIDIA devices.
 
   Raises:
-    UserError: there is one, and the user does not hide it with CUDA_VISIBLE_DEVICES.
+    UserError: there is such a device, and CUDA_VISIBLE_DEVICES does not hide it.
   """
   if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
     return
@@ -102,12 +102,12 @@ def refuse_unused_nvidia_device(root: str = "/") -> None:
 def get_distribution_strategy(
   devices: Sequence[str], all_reduce_alg: str | None = None
 ) -> "tf.distribute.MirroredStrategy | None":
-  """Return what spreads a step of training over devices.
+  """Return the strategy that spreads a training step over devices.
 
   Args:
-    devices: the devices that hold a replica of the model each.
-    all_reduce_alg: how they add up their gradients: nccl, hierarchical_copy or reduce_to_one; TensorFlow's choice if
-      None.
+    devices: the devices, each with a replica of the model.
+    all_reduce_alg: how they add up their gradients: nccl, hierarchical_copy or reduce_to_one; None for TensorFlow's
+      choice.
 
   Returns:
     None for a single device, which needs no strategy.
@@ -141,7 +141,7 @@ def get_distribution_strategy(
 def per_device_batch_size(batch_size: int, num_devices: int) -> int:
   """Return each device's share of a batch.
 
-  An Estimator asks its input_fn for one batch a replica, so the batch size of the flags is divided before.
+  An Estimator asks its input_fn for one batch per replica, so the batch size of the flags is divided first.
 
   Args:
     batch_size: the number of examples of all devices together.
@@ -166,7 +166,7 @@ def session_config(devices: Sequence[str], inter_op: int = 0, intra_op: int = 0)
   """Return the settings of the sessions that run on `devices`.
 
   Args:
-    devices: the devices that hold a replica of the model each.
+    devices: the devices, each with a replica of the model.
     inter_op: how many operations run side by side on the CPU; 0 leaves it to TensorFlow.
     intra_op: how many threads an operation uses on the CPU; 0 leaves it to TensorFlow.
 
@@ -176,7 +176,7 @@ def session_config(devices: Sequence[str], inter_op: int = 0, intra_op: int = 0)
   num_gpus = sum(device.startswith("/gpu:") for device in devices)
   return tf.compat.v1.ConfigProto(
     allow_soft_placement=True,
-    # A replica on a logical CPU that the session does not know waits for ever; a GPU that it knows gets used unasked.
+    # A replica on a logical CPU unknown to the session waits for ever; a GPU known to it is used even unasked.
     device_count={"CPU": max(len(devices) - num_gpus, 1), "GPU": num_gpus},
     inter_op_parallelism_threads=inter_op,
     intra_op_parallelism_threads=intra_op,

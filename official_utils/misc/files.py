@@ -8,13 +8,13 @@ from typing import IO
 
 from official_utils.misc.errors import UserError
 
-# Characters of a name that its temporary file takes over: a name may be as long as the file system lets it.
+# Characters of a name that are kept in its temporary file's name, as a name may be as long as the file system allows.
 _PREFIX = 40
 
 
 @contextlib.contextmanager
 def atomic_writer(path: str, mode: str = "w") -> Iterator[IO]:
-  """Open a temporary file beside `path` that takes its place when the block ends well.
+  """Open a temporary file beside `path` that replaces it when the block ends well.
 
   Args:
     path: the file to write; its folder is made if missing.
@@ -32,7 +32,7 @@ def atomic_writer(path: str, mode: str = "w") -> Iterator[IO]:
       yield file
       file.flush()
       os.fsync(file.fileno())
-    # mkstemp makes the file private; a finished file is as readable as any other.
+    # mkstemp makes the file private, but a finished file should be as readable as any other.
     umask = os.umask(0)
     os.umask(umask)
     os.chmod(temporary, 0o666 & ~umask)
@@ -43,7 +43,7 @@ def atomic_writer(path: str, mode: str = "w") -> Iterator[IO]:
 
 
 def write_atomically(path: str, text: str) -> None:
-  """Replace the content of `path` by `text` in one step."""
+  """Replace the content of `path` with `text` in one step."""
   with atomic_writer(path) as file:
     file.write(text)
 
@@ -59,7 +59,7 @@ def check_writable(folder: str, flag: str) -> None:
 
   Args:
     folder: the folder.
-    flag: the one that names it, such as "--model_dir".
+    flag: the flag that names it, such as "--model_dir".
   """
   try:
     os.makedirs(folder, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Decisions that every training program takes: when to stop, and whether a folder may be removed."""
+"""Decisions that every training program makes: when to stop, and whether a folder may be removed."""
 
 import numbers
 import os
@@ -14,14 +14,14 @@ def past_stop_threshold(stop_threshold: float | None, eval_metric: float) -> boo
   """Tell whether an evaluation is good enough to stop training.
 
   Args:
-    stop_threshold: the metric to reach, None for never.
-    eval_metric: the metric of the evaluation, of a kind where lower is better.
+    stop_threshold: the metric to reach; None never stops.
+    eval_metric: the metric of the evaluation; lower is better.
 
   Returns:
     Whether the metric is at or below the threshold.
 
   Raises:
-    ValueError: the threshold is no number.
+    ValueError: the threshold is not a number.
   """
   if stop_threshold is None:
     return False
@@ -31,11 +31,11 @@ def past_stop_threshold(stop_threshold: float | None, eval_metric: float) -> boo
 
 
 def clean_model_dir(model_dir: str, marker_files: Sequence[str]) -> None:
-  """Remove a folder that an earlier run made, and say so.
+  """Remove a folder that an earlier run made, and log it.
 
   Args:
-    model_dir: the folder; missing or empty is fine.
-    marker_files: the names of the files that every folder of ours holds.
+    model_dir: the folder, which may be missing or empty.
+    marker_files: the names of files that every model_dir of ours has.
 
   Raises:
     UserError: the folder holds something else, or cannot be removed.
@@ -49,10 +49,10 @@ def clean_model_dir(model_dir: str, marker_files: Sequence[str]) -> None:
     content = os.listdir(folder)
     if content and not set(marker_files) <= set(content):
       raise UserError(
-        f"--clean leaves {folder} alone, for it does not hold {', '.join(marker_files)} and may not be a model_dir; "
+        f"--clean leaves {folder} alone: it does not hold {', '.join(marker_files)} and may not be a model_dir; "
         "remove it yourself or give another --model_dir"
       )
-    logging.info("--clean removes %s", folder)
+    logging.info("--clean removes %s.", folder)
     shutil.rmtree(folder)
   except OSError as error:
     raise UserError(f"--clean cannot remove {folder}: {error.strerror}; give another --model_dir") from error

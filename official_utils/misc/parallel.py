@@ -1,4 +1,4 @@
-"""Maps a function over items in threads, in order and within bounded memory."""
+"""Maps a function over items in threads, in order and with bounded memory."""
 
 import collections
 import contextlib
@@ -21,13 +21,13 @@ def ordered_map(
 ) -> Generator[Any, None, None]:
   """Yield `function(item)` for each item, in the order of the items.
 
-  Closing the generator drops what has not begun, waits for what has, and ends the threads.
+  Closing the generator drops calls that have not begun, waits for the others, and ends the threads.
 
   Args:
-    function: called in `num_threads` threads; what it raises is raised here, in place of its result.
-    items: read by the consumer's thread only, never more than `window` ahead of it; may be endless.
+    function: called in `num_threads` threads; its exceptions are raised here, in place of its results.
+    items: read only by the consumer's thread, never more than `window` ahead of it; may be endless.
     num_threads: number of threads.
-    window: largest number of items begun or finished but not yet handed out.
+    window: largest number of items begun or finished but not yet yielded.
 
   Yields:
     The results.
@@ -38,7 +38,7 @@ def ordered_map(
     pending = collections.deque(pool.submit(function, item) for item in itertools.islice(items, window))
     while pending:
       result = pending.popleft().result()
-      # Refilled before the result is handed out, so that the threads work while the consumer does.
+      # Refilled before the result is yielded, so that the threads work while the consumer does.
       pending.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
       yield result
   finally:
@@ -49,9 +49,9 @@ def in_parallel(function: Callable[[Any], Any], items: Sequence[Any], task: str)
   """Yield `function(item)` for each item, in the order of the items, using all processors.
 
   Args:
-    function: called in threads; what it raises is raised here, in place of its result.
-    items: files, or what stands for them; a progress bar on stderr counts them.
-    task: what is being done, the name of the bar.
+    function: called in threads; its exceptions are raised here, in place of its results.
+    items: files, or items that stand for files; a progress bar on stderr counts them.
+    task: the name of the bar, which says what is being done.
 
   Yields:
     The results.
