@@ -186,6 +186,14 @@ def test_runs_from_end_to_end_on_three_replicas(tones_dir, tmp_path, capsys):
   assert ModelDir(str(tmp_path)).global_step() == 4
 
 
+def test_a_run_goes_on_with_another_number_of_replicas(tones_dir, tmp_path):
+  for epochs, devices in enumerate((["/cpu:0", "/cpu:1"], ["/cpu:0"], ["/cpu:0", "/cpu:1"]), start=1):
+    options = runs.arguments(tones_dir, str(tmp_path), f"--train_epochs={epochs}", "--keep_exports=0")
+    deep_speech.run_deep_speech(runs.parse(*options), devices=devices)
+  rows = ModelDir(str(tmp_path)).evaluations()
+  assert [(row["epoch"], row["global_step"]) for row in rows] == [(1, 3), (2, 6), (3, 9)]
+
+
 def test_a_network_that_came_to_nan_is_said(tones_dir, tmp_path):
   options = ["--batch_size=22", "--learning_rate=1e30"]
   with pytest.raises(UserError, match="NaN.*--learning_rate"):
