@@ -324,7 +324,7 @@ def test_bad_recordings_are_named_and_the_others_transcribed(paths, texts, tones
     (["--output_dir=file/out", "a.wav"], 1, "choose another --output_dir"),
     (["--output_format=doc", "a.wav"], 2, "--output_format"),
     ([], 2, "give FILE..."),
-    (["-dash.wav"], 2, "written ./-"),
+    (["-dash.wav"], 2, "write ./ before a name that begins with -"),
     (["--model=", "a.wav"], 1, "--model is empty"),
     (["--output_dir=", "a.wav"], 1, "--output_dir is empty"),
     (["--longest_seconds=0", "a.wav"], 2, "--longest_seconds"),

@@ -211,7 +211,7 @@ def machine_config() -> dict[str, object]:
   details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
   page = os.sysconf("SC_PAGE_SIZE")
   memory: dict[str, object] = {"memory_total": os.sysconf("SC_PHYS_PAGES") * page}
-  if "SC_AVPHYS_PAGES" in os.sysconf_names:  # macOS does not tell.
+  if "SC_AVPHYS_PAGES" in os.sysconf_names:  # Not on macOS.
     memory["memory_available"] = os.sysconf("SC_AVPHYS_PAGES") * page
   return {
     "cpu_info": cpu_info(),
