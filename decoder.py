@@ -82,6 +82,8 @@ class Decoder(Protocol):
 class GreedyDecoder:
   """Takes the best label of each frame, merges its runs and drops the blanks.
 
+  Its twin in the graph of exports is `inference._greedy_text`; tests/test_exports.py compares them.
+
   Attributes:
     labels: one label per class of the network, the blank's included.
     blank_index: class of the blank.

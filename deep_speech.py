@@ -2,6 +2,8 @@
 
 python data/download.py                  # fetch LibriSpeech
 python deep_speech.py --num_gpus=-1      # train and evaluate on all GPUs
+
+Read from the end: `run_deep_speech`, `evaluate_checkpoint` and `export_checkpoint` put the parts together.
 """
 
 if __name__ == "__main__":
@@ -36,8 +38,7 @@ from training import actions, evaluation, model_dir
 from training.optimizer import Optimizer
 from training.run import Options, Run, score_sets
 
-# Evaluation needs only texts.
-_greedy_decoder = functools.partial(decoder.GreedyDecoder, wants=decoder.CLASSES)
+_make_decoder = functools.partial(decoder.GreedyDecoder, wants=decoder.CLASSES)
 
 
 def compute_length_after_conv(
@@ -90,7 +91,8 @@ def model_fn(
       the command line.
   """
   if "network" not in params:
-    params = {**_model_params(flags.FLAGS, num_classes=params["num_classes"]), **params}
+    known = {name: params[name] for name in ("speech_labels", "settings", "num_classes") if name in params}
+    params = {**_model_params(flags.FLAGS, **known), **params}
   mask_padding, input_lengths = params["settings"].network.mask_padding, tf.squeeze(features["input_length"], axis=1)
   logits, lengths = params["network"](features["features"], input_lengths, mode == tf_estimator.ModeKeys.TRAIN)
   num_steps = tf.shape(logits)[1]
@@ -104,7 +106,7 @@ def model_fn(
   loss = tf.reduce_sum(losses * features["weight"]) if "weight" in features else tf.reduce_mean(losses)
   if mode == tf_estimator.ModeKeys.EVAL:
     said = labels, tf.squeeze(features["label_length"], axis=1)
-    metrics = evaluation.error_metrics(logits, lengths, *said, _greedy_decoder(params["speech_labels"]))
+    metrics = evaluation.error_metrics(logits, lengths, *said, _make_decoder(params["speech_labels"]))
     return tf_estimator.EstimatorSpec(mode, loss=loss, eval_metric_ops=metrics)
   input_wait.seconds_waited(features["features"])
   return tf_estimator.EstimatorSpec(mode, loss=loss, train_op=params["optimizer"].minimize(loss))
@@ -198,18 +200,15 @@ def evaluate_model(
   Returns:
     The corpus rates WER and CER, the original's means of the utterances' rates (mean_WER, mean_CER), and global_step.
   """
-  return evaluation.evaluate(estimator, _greedy_decoder(speech_labels), entries, input_fn_eval).results()
+  return evaluation.evaluate(estimator, _make_decoder(speech_labels), entries, input_fn_eval).results()
 
 
 def run_deep_speech(flags_obj: flags.FlagValues = flags.FLAGS, devices: Sequence[str] | None = None) -> dict:
-  """Train with evaluation after each cycle, then score the test set.
+  """Train with evaluation after each cycle, then score the test set; return its results, {} if there is none.
 
   Args:
     flags_obj: the parsed flags.
     devices: one per replica, such as ["/gpu:0", "/gpu:1"]; None takes the devices that --num_gpus asks for.
-
-  Returns:
-    The results of the test set, or {} without one.
   """
   speech_flags.check_flags(flags_obj)
   devices = devices or distribution_utils.list_devices(flags_obj.num_gpus)
@@ -220,7 +219,7 @@ def run_deep_speech(flags_obj: flags.FlagValues = flags.FLAGS, devices: Sequence
       settings,
       functools.partial(generate_dataset, flags_obj=flags_obj),
       functools.partial(make_estimator, flags_obj, devices=devices),
-      _greedy_decoder,
+      _make_decoder,
       len(devices),
     )
     values, optimizer = speech_flags.flag_values(flags_obj), run.estimator.params["optimizer"]
@@ -240,7 +239,8 @@ def run_deep_speech(flags_obj: flags.FlagValues = flags.FLAGS, devices: Sequence
 def _publisher(flags_obj: flags.FlagValues, settings: ModelSettings, labels: Sequence[str]) -> Callable | None:
   """Make the function that exports a checkpoint after each cycle; return None if nothing is to be exported."""
   folder, keep = speech_flags.export_dir(flags_obj), flags_obj.keep_exports
-  return keep and functools.partial(exports.publish, settings=settings, labels=labels, export_dir=folder, keep=keep)
+  publish = functools.partial(exports.publish, settings=settings, labels=labels, export_dir=folder, keep=keep)
+  return publish if keep else None
 
 
 def _find_checkpoint(flags_obj: flags.FlagValues) -> tuple[str, ModelSettings, list[str]]:
@@ -253,16 +253,17 @@ def _find_checkpoint(flags_obj: flags.FlagValues) -> tuple[str, ModelSettings, l
 def evaluate_checkpoint(flags_obj: flags.FlagValues, devices: Sequence[str] | None = None) -> list[dict]:
   """Score a checkpoint on manifests with the first device, print a line for each and return their results."""
   checkpoint, settings, labels = _find_checkpoint(flags_obj)
-  devices = (devices or distribution_utils.list_devices(flags_obj.num_gpus))[:1]
+  devices = devices or distribution_utils.list_devices(flags_obj.num_gpus)
   of_model = settings, model_dir.vocabulary_of(checkpoint, flags_obj.vocabulary_file)
   paths = speech_flags.manifests_to_score(flags_obj)
   return score_sets(
     # All are checked before the first is scored.
     {path: generate_dataset(path, flags_obj, False, *of_model) for path in paths},
-    functools.partial(make_estimator, flags_obj, labels, devices, settings),
-    _greedy_decoder(labels),
+    functools.partial(make_estimator, flags_obj, labels, devices[:1], settings),
+    _make_decoder(labels),
     Options(**speech_flags.plain_values(flags_obj, Options)),
     checkpoint,
+    len(devices),
   )
 
 

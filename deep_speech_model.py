@@ -1,11 +1,10 @@
 """The DeepSpeech2 network: two convolutions, a stack of recurrent layers, and a dense layer to the characters."""
 
 import math
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from layers import convolution, cudnn, normalization, packing, recurrent
+from layers import convolution, cudnn, normalization, packing, recurrent, variables
 from layers.cells import SUPPORTED_RNNS
 from layers.normalization import batch_norm
 from official_utils.lazy import tf
@@ -70,20 +69,6 @@ def make_network(
   ).forward
 
 
-def seeded_by_name(getter: Callable, name: str, initializer: Any = None, **settings: Any) -> "tf.Variable":
-  """Make a variable whose initial value depends on the graph's seed and its own name, not on the rest of the graph.
-
-  Args:
-    getter: makes it; variable scopes call this function as a custom getter.
-    name: the variable's name.
-    initializer: None for TensorFlow's default, which draws at random.
-    **settings: passed on to the getter.
-  """
-  if initializer is None:
-    initializer = tf.compat.v1.glorot_uniform_initializer(seed=zlib.crc32(name.encode()) // 2)
-  return getter(name, initializer=initializer, **settings)
-
-
 class DeepSpeech2(NamedTuple):
   """A DeepSpeech2 network; calling it makes its variables in the current graph.
 
@@ -137,7 +122,7 @@ class DeepSpeech2(NamedTuple):
       Logits [batch, steps, classes], and their lengths [batch].
     """
     scope = tf.compat.v1.get_variable_scope()
-    with tf.compat.v1.variable_scope(scope, custom_getter=seeded_by_name):
+    with tf.compat.v1.variable_scope(scope, custom_getter=variables.seeded_by_name):
       return self._compute(inputs, lengths, training)
 
   def _compute(self, inputs: "tf.Tensor", lengths: "tf.Tensor", training: bool) -> tuple["tf.Tensor", "tf.Tensor"]:
@@ -192,8 +177,9 @@ class DeepSpeech2(NamedTuple):
     """Apply batch normalisation under its name in the original's checkpoints, where the first has no number."""
     name = f"batch_normalization_{number}" if number else "batch_normalization"
     momentum = normalization.MOMENTUM
-    if training and self.mask_padding:
-      momentum = normalization.early_momentum(tf.compat.v1.train.get_or_create_global_step())
+    step = tf.compat.v1.train.get_global_step()
+    if training and self.mask_padding and step is not None:
+      momentum = normalization.early_momentum(step)
     return batch_norm(inputs, training, name, mask, momentum)
 
   def _dense(self, rows):

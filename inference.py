@@ -28,7 +28,7 @@ def write_description(folder: str, settings: ModelSettings, labels: Sequence[str
 
 def read_description(folder: str) -> tuple[ModelSettings, list[str]]:
   """Read the settings and the labels that a model_dir or the assets of an export hold."""
-  for name in (LABELS_FILE, SETTINGS_FILE):
+  for name in (SETTINGS_FILE, LABELS_FILE):
     path = os.path.join(folder, name)
     try:
       with open(path, "rb"):
@@ -38,9 +38,14 @@ def read_description(folder: str) -> tuple[ModelSettings, list[str]]:
         f"{path}: cannot be read ({error.strerror}), and without it the weights have no meaning; restore it, or "
         "export the model again with --mode=export"
       ) from error
-  return read_settings(os.path.join(folder, SETTINGS_FILE)), vocabulary.read_vocabulary(
-    os.path.join(folder, LABELS_FILE)
-  )
+  settings = read_settings(os.path.join(folder, SETTINGS_FILE))
+  try:
+    return settings, vocabulary.read_vocabulary(path)
+  except UserError as error:
+    reason = str(error).removeprefix(path).lstrip(",: ")
+    raise UserError(
+      f"{path} is damaged ({reason}); restore it, or export the model again with --mode=export"
+    ) from error
 
 
 class AudioToText(NamedTuple):

@@ -6,7 +6,6 @@ differ between two runs of one model (optimizer, batches, kernels, number format
 
 import dataclasses
 import json
-import numbers
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, cast
 
@@ -174,7 +173,7 @@ def window_and_hop(sample_rate: int, window_ms: float, stride_ms: float) -> tupl
     )
   if hop > window_size:
     raise UserError(
-      f"--stride_ms={stride_ms} is longer than --window_ms={window_ms}, which would skip samples: lower --stride_ms"
+      f"--stride_ms={stride_ms} is longer than --window_ms={window_ms}, which would skip samples: lower --stride_ms to {window_ms} or less"
     )
   return window_size, hop
 
@@ -209,7 +208,11 @@ def declarations() -> dict[str, Declaration]:
   ):
     found[part] = Declaration(part, (str,), next(iter(kinds)), text, choices=tuple(kinds))
     for kind in kinds.values():
-      found |= {declared.name: declared for declared in kind.declarations()}
+      for declared in kind.declarations():
+        if found.setdefault(declared.name, declared) != declared:
+          raise ValueError(
+            f"{kind.__name__} declares {declared.name} otherwise than another class; settings share flags"
+          )
   return found
 
 
@@ -246,7 +249,7 @@ def read_settings(path: str) -> ModelSettings:
       values = json.load(file)
     except ValueError:
       values = None
-  if not isinstance(values, dict) or not isinstance(values.get("format", 0), numbers.Integral):
+  if not isinstance(values, dict) or type(values.get("format", 0)) is not int:
     raise UserError(f"{path} is damaged: it holds no settings; restore it")
   unknown = sorted(values.keys() - declarations().keys() - {"format"})
   if values.get("format", 0) > FORMAT or unknown:

@@ -106,7 +106,12 @@ def _define_data_flags(define: Callable[..., None]) -> None:
     None,
     "The manifest of a set that is scored once, at the end. Not given: no test set.",
   )
-  define(flags.DEFINE_integer, "show_samples", 0, "How many utterances of the test set to print, as said and as heard.")
+  define(
+    flags.DEFINE_integer,
+    "show_samples",
+    0,
+    "How many utterances of each set that is scored (in training, of the test set) to print, as said and as heard.",
+  )
   define(
     flags.DEFINE_string,
     "vocabulary_file",
@@ -133,6 +138,7 @@ def _define_data_flags(define: Callable[..., None]) -> None:
 def _define_setting_flags(define: Callable[..., None]) -> None:
   """Define a flag for each setting of a model."""
   kinds = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+  # By the default and not by the type: window_ms is a flag of whole numbers, as in the original.
   for declared in settings.declarations().values():
     if declared.choices:
       choices = {"enum_values": declared.choices, "case_sensitive": declared.case_sensitive}
@@ -240,7 +246,9 @@ def wer_threshold(flags_obj: flags.FlagValues) -> float | None:
 
 def given_settings(flags_obj: flags.FlagValues) -> dict[str, Any]:
   """Return the model settings given on the command line, by name."""
-  return {name: flags_obj[name].value for name in settings.declarations() if flags_obj[name].present}
+  chosen = {name: flags_obj[name] for name in settings.declarations()}
+  # A program of one's own may set a value without a command line.
+  return {name: flag.value for name, flag in chosen.items() if flag.present or flag.value != flag.default}
 
 
 def given_vocabulary(flags_obj: flags.FlagValues) -> str | None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Above this, full scale being 1, samples are no audio, and the power of them no number in single precision.
 LARGEST_SAMPLE = 1e10
+# How the names of recordings end.
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64", ".sph")
 # Full scale of 16-bit samples.
 FULL_SCALE = np.float32(32768)
 # What libsndfile calls the length of a FLAC stream whose encoder could not go back to write it down.

@@ -33,9 +33,18 @@ __all__ = [
 class AudioConfig(SpectrogramSettings):
   """How audio becomes spectrograms, in the original's words."""
 
-  def __init__(self, sample_rate: int, window_ms: float, stride_ms: float, normalize: bool = False):
+  def __init__(
+    self,
+    sample_rate: int,
+    window_ms: float,
+    stride_ms: float,
+    normalize: bool = False,
+    feature_norm: str | None = None,
+  ):
     """Make the settings; `normalize` shifts and scales each bin to mean 0 and deviation 1 over the utterance."""
-    super().__init__(sample_rate, window_ms, stride_ms, "utterance" if normalize else "none")
+    super().__init__(
+      sample_rate, window_ms, stride_ms, feature_norm=feature_norm or ("utterance" if normalize else "none")
+    )
 
   @property
   def normalize(self) -> bool:
@@ -135,7 +144,7 @@ class DeepSpeechDataset:
   @property
   def has_feasible(self) -> bool:
     """Whether any utterance is left that did not turn out too short for its transcript when its audio was read."""
-    return len(self._too_short) < len(self.entries)
+    return any(entry.path not in self._too_short for entry in self.entries)
 
   def is_feasible(self, index: int, num_frames: int) -> bool:
     """Tell whether CTC can align an utterance with the frames of its audio; warn the first time it cannot."""

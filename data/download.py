@@ -195,16 +195,20 @@ def main(_: list[str]) -> None:
   for path in dict.fromkeys(manifests.values()):
     print(f"  {path}")
   limits = [f"--{name}" for name in ("subsets", *(f"{split}_only" for split in SPLITS)) if values[name]]
-  print(training_hint(corpus, manifests, limits))
+  given = flags_obj["vocabulary_file"]
+  print(training_hint(corpus, manifests, limits, given.value if given.present else None))
 
 
-def training_hint(corpus: Corpus, manifests: dict[str, str], limits: Sequence[str] = ()) -> str:
+def training_hint(
+  corpus: Corpus, manifests: dict[str, str], limits: Sequence[str] = (), vocabulary_file: str | None = None
+) -> str:
   """Say how to train on what was fetched.
 
   Args:
     corpus: what was fetched.
     manifests: those that were written, by name.
     limits: the flags given that leave a part of the corpus out.
+    vocabulary_file: the vocabulary given; None for the default.
   """
   missing = [split for split in ("train", "dev") if split not in manifests]
   if missing:
@@ -215,6 +219,8 @@ def training_hint(corpus: Corpus, manifests: dict[str, str], limits: Sequence[st
     return f"Training takes a train and a dev manifest, and there is no {' and no '.join(missing)} set; {remedy}."
   names = {"train": "train_data_dir", "dev": "eval_data_dir", "test": "test_data_dir"}
   arguments = [f"--{flag}={shlex.quote(manifests[name])}" for name, flag in names.items() if name in manifests]
+  if vocabulary_file:
+    arguments.append(f"--vocabulary_file={shlex.quote(vocabulary_file)}")
   return f"Train on it with\n  python deep_speech.py {' '.join(arguments)} {corpus.training_flags}".rstrip()
 
 

@@ -45,7 +45,11 @@ def _log_power_over_eps(
   max_freq: float | None = None,
   eps: float = 1e-14,
 ) -> np.ndarray:
-  """Compute log(power + eps) - log(eps), which is near 0 for near silence, where single precision is finest."""
+  """Compute log(power + eps) - log(eps), which is near 0 for near silence, where single precision is finest.
+
+  Its twin in the graph is `layers.spectrogram._log_power`; tests/test_features.py compares them. If the numbers change,
+  `feature_cache.FORMAT` must too, and trained models expect the old ones.
+  """
   samples = np.asarray(samples)
   if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
     raise ValueError(f"samples must be floating point [samples], not {samples.dtype} {list(samples.shape)}")

@@ -226,7 +226,8 @@ def _make_entry(folder: str, audio: str, size: str | int, transcript: str) -> En
     num_bytes = int(size)
   except ValueError:
     num_bytes = -1
-  if num_bytes < 0:
+  # Larger than any file, and than what arrays can hold.
+  if not 0 <= num_bytes < 2**62:
     raise _RowError(f"wav_filesize {size!r} is not a size; write the bytes as 16-bit mono WAV, 44 + 2 * samples")
   return Entry(os.path.join(folder, audio), num_bytes, transcript)
 

@@ -129,7 +129,8 @@ def _cut(scenes: Iterator[tuple[_Stretch, bool]], frame_samples: int, longest: i
   for scene, final in scenes:
     held = held.then(scene) if held else scene
     short = short and len(held.samples) <= longest
-    if short and final and held.audible.any():
+    # Features are normalised: however quiet, what changes may be speech.
+    if short and final and (held.audible.any() or (len(held.samples) and np.ptp(held.samples) > 0)):
       yield Clip(0, held.samples)
     settled = not short
     while settled:

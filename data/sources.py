@@ -16,8 +16,6 @@ from official_utils.misc.errors import UserError
 STANDARD_INPUT = "-"
 # What bytes are called, and file objects without a name.
 UNNAMED = "audio"
-# How the names of recordings in a folder end.
-SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64", ".sph")
 # So much of a file object is copied at once.
 BLOCK_BYTES = 2**20
 
@@ -97,13 +95,13 @@ def _search(folder: str) -> list[Recording | UserError]:
   unreadable: list[OSError] = []
   paths = [os.path.join(each, name) for each, _, names in os.walk(folder, onerror=unreadable.append) for name in names]
   # Nothing but files: to look into a pipe is to wait for it.
-  inside = sorted(path for path in paths if path.lower().endswith(SUFFIXES) and os.path.isfile(path))
+  inside = sorted(path for path in paths if path.lower().endswith(audio.SUFFIXES) and os.path.isfile(path))
   faults = [
     UserError(f"{error.filename}: cannot read the folder ({error.strerror}); make it readable or leave it out")
     for error in unreadable
   ]
   if not inside and not faults:
-    faults = [UserError(f"{folder}: no recording is in this folder; their names end with {', '.join(SUFFIXES)}")]
+    faults = [UserError(f"{folder}: no recording is in this folder; their names end with {', '.join(audio.SUFFIXES)}")]
   return [*map(_file, inside), *faults]
 
 

@@ -2,6 +2,7 @@
 
 import operator
 import os
+import unicodedata
 from collections.abc import Sequence
 
 from official_utils.misc import files
@@ -21,7 +22,7 @@ def read_vocabulary(path: str) -> list[str]:
   """
   try:
     with open(path, encoding="utf-8-sig", newline="\n") as file:
-      lines = [line.removesuffix("\n").removesuffix("\r") for line in file]
+      lines = [unicodedata.normalize("NFC", line).removesuffix("\n").removesuffix("\r") for line in file]
   except OSError as error:
     raise UserError(f"{path}: cannot read the vocabulary ({error.strerror}); check --vocabulary_file") from error
   except UnicodeDecodeError as error:
@@ -48,6 +49,9 @@ def read_vocabulary(path: str) -> list[str]:
 
 def write_vocabulary(path: str, labels: Sequence[str]) -> None:
   """Write labels in the order of their ids, so that `read_vocabulary` reads them again."""
+  unreadable = [label for label in labels if len(label) != 1 or label in "#\r\n"]
+  if unreadable:
+    raise ValueError(f"a vocabulary file cannot hold the label {unreadable[0]!r}")
   files.write_atomically(path, "".join(f"{label}\n" for label in labels))
 
 
@@ -58,7 +62,8 @@ def check_blank(labels: Sequence[str], path: str) -> None:
     labels: the characters in the order of their ids.
     path: the file that they come from.
   """
-  if labels[-1].isalnum() or labels[-1] in " '":
+  is_sign = labels[-1] == "ε" or not (labels[-1].isalnum() or labels[-1].isspace() or labels[-1] == "'")
+  if not is_sign:
     raise UserError(
       f"{path}: the last line is {labels[-1]!r}, and the last line stands for the blank of CTC, not for a character of "
       "the transcripts; add a line with a sign that no transcript has, such as -"
@@ -74,7 +79,7 @@ def read_transcript_characters(path: str) -> frozenset[str]:
 
 def normalize_text(text: str) -> str:
   """Bring a transcript to the form that labels are made of: lower case, without space around it."""
-  return text.lower().strip()
+  return unicodedata.normalize("NFC", text.lower()).strip()
 
 
 def steps_needed(transcript: str) -> int:

@@ -64,21 +64,21 @@ def read_variable(checkpoint: str, name: str) -> np.ndarray:
 
 
 def find_difference(
-  checkpoint: str, wanted: Mapping[str, Sequence[int]], is_whole: bool = False
-) -> tuple[str, list[int] | str, list[int] | str] | None:
-  """Compare a checkpoint's variables with the expected ones, since TensorFlow restores any shape without complaint.
+  checkpoint: str, wanted: Mapping[str, Sequence[int]]
+) -> tuple[str, list[int] | str, list[int]] | None:
+  """Find a variable that a checkpoint lacks or has in another shape: TensorFlow restores any shape without a word.
 
   Args:
     checkpoint: the checkpoint's prefix.
-    wanted: the expected variables and their shapes.
-    is_whole: whether the checkpoint must not hold any other variable.
+    wanted: variables and their shapes; the checkpoint may hold others too.
 
   Returns:
-    The first variable that differs, with its shape there and here, or "absent"; None if all agree.
+    The first variable that differs, with its shape in the checkpoint, or "absent", and the one wanted; None if there is
+    no such variable.
   """
   there = read_shapes(checkpoint)
-  for name in sorted(there.keys() | wanted.keys()) if is_whole else sorted(wanted):
-    found, asked = there.get(name, "absent"), list(wanted[name]) if name in wanted else "absent"
+  for name in sorted(wanted):
+    found, asked = there.get(name, "absent"), list(wanted[name])
     if found != asked:
       return name, found, asked
   return None

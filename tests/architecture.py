@@ -14,7 +14,7 @@ MAX_LINES = 400
 MAX_FUNCTION_LINES = 60
 
 # The rooms of the house and those directly below each. What is below those is below it too, and official_utils is below
-# everything. `serve` alone sees what it names only.
+# everything. `serve` alone sees what it names only. Some rooms are planned and not there yet.
 BELOW = {
   # Commands.
   "deep_speech": {"exports", "training", "speech_flags"},

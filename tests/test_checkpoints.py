@@ -28,17 +28,16 @@ def test_the_newest_is_found_and_read(checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("wanted", "is_whole", "difference"),
+  ("wanted", "difference"),
   [
-    ({"weight": [2, 3], "bias": [3]}, True, None),
-    ({"weight": [2, 3]}, False, None),
-    ({"weight": [2, 3]}, True, ("bias", [3], "absent")),
-    ({"weight": [3, 2]}, False, ("weight", [2, 3], [3, 2])),
-    ({"other": []}, False, ("other", "absent", [])),
+    ({"weight": [2, 3], "bias": [3]}, None),
+    ({"weight": [2, 3]}, None),
+    ({"weight": [3, 2]}, ("weight", [2, 3], [3, 2])),
+    ({"other": []}, ("other", "absent", [])),
   ],
 )
-def test_the_first_difference_is_named(wanted, is_whole, difference, checkpoint):
-  assert checkpoints.find_difference(checkpoint, wanted, is_whole) == difference
+def test_the_first_difference_is_named(wanted, difference, checkpoint):
+  assert checkpoints.find_difference(checkpoint, wanted) == difference
 
 
 def test_damage_is_said_with_the_remedy(checkpoint):

@@ -1,13 +1,18 @@
 """Tests how every command begins and ends, as processes of their own."""
 
+import contextlib
+import io
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
+
+from official_utils.misc import commands
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COMMANDS = [
@@ -104,3 +109,18 @@ def test_any_program_with_flags_prints_any_text_on_an_ascii_terminal(environment
   environment = {**os.environ, **environment}
   done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True)
   assert (done.returncode, done.stdout, done.stderr) == (0, rb"caf\xe9" + b"\n", b"")
+
+
+def test_run_leaves_signals_and_streams_of_others_alone():
+  """As in a notebook: the command is called as a function, in any thread, and its output goes to an object."""
+  handler = signal.getsignal(signal.SIGINT)
+  output = io.StringIO()
+  with contextlib.redirect_stdout(output):
+    assert commands.run(lambda: print("done")) is None
+  assert output.getvalue() == "done\n"
+  codes = []
+  thread = threading.Thread(target=lambda: codes.append(commands.run(lambda: 3)))
+  thread.start()
+  thread.join()
+  assert codes == [3]
+  assert signal.getsignal(signal.SIGINT) is handler

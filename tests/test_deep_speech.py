@@ -263,6 +263,23 @@ def test_evaluates_a_checkpoint_on_several_manifests(tones_dir, tones_model, cap
   assert f"WER {rows[1]['WER']:.4f}  CER {rows[1]['CER']:.4f}  22 utterances" in lines[1]
 
 
+def test_evaluation_by_mode_is_that_of_the_run(tones_dir, tmp_path):
+  """With padding that counts, results depend on what shares a batch: as much as one of the devices of training is given."""
+  devices = ["/cpu:0", "/cpu:1"]
+  options = runs.arguments(tones_dir, str(tmp_path), "--nomask_padding", "--learning_rate=0.01", "--keep_exports=0")
+  deep_speech.run_deep_speech(runs.parse(*options), devices)
+  (row,) = deep_speech.evaluate_checkpoint(runs.parse(*options, "--mode=evaluate"), devices)
+  (kept,) = ModelDir(str(tmp_path)).evaluations()
+  keys = ("WER", "CER", "mean_WER", "mean_CER", "global_step")
+  assert {key: row[key] for key in keys} == {key: kept[key] for key in keys}
+
+
+def test_the_batch_size_need_not_suit_the_devices_where_seconds_replace_it(tones_dir, tmp_path):
+  options = runs.arguments(tones_dir, str(tmp_path), "--batch_size=7", "--batch_seconds=9", "--keep_exports=0")
+  deep_speech.run_deep_speech(runs.parse(*options), devices=["/cpu:0", "/cpu:1"])
+  assert ModelDir(str(tmp_path)).evaluations()[0]["epoch"] == 1
+
+
 def test_exports_any_checkpoint(tones_dir, tones_model, tmp_path):
   export_dir = str(tmp_path / "exports")
   options = ["--mode=export", f"--model_dir={tones_model}", f"--export_dir={export_dir}"]

@@ -114,6 +114,8 @@ def test_the_command_to_train_with_can_be_pasted_into_a_shell():
   hint = download.training_hint(corpus, {"train": "my data/a+b.csv", "dev": "d.csv"})
   words = shlex.split(hint.splitlines()[-1])
   assert words[2:] == ["--train_data_dir=my data/a+b.csv", "--eval_data_dir=d.csv", "--num_gpus=-1"]
+  hint = download.training_hint(corpus, {"train": "a.csv", "dev": "d.csv"}, vocabulary_file="my words.txt")
+  assert "--vocabulary_file=my words.txt" in shlex.split(hint.splitlines()[-1])
 
 
 def test_help_names_every_flag_without_loading_tensorflow(tmp_path):

@@ -199,7 +199,7 @@ def change(name, value):
     (write("saved_model.pb", "\n"), r"damaged .*--mode=export"),
     (write("assets/settings.json", "{"), "is damaged"),
     (write("assets/settings.json", "[]"), "is damaged: it holds no settings"),
-    (write("assets/vocabulary.txt", "-\n"), "assets/vocabulary.txt: the vocabulary has 1 characters"),
+    (write("assets/vocabulary.txt", "-\n"), r"assets/vocabulary.txt is damaged \(the vocabulary has 1 characters"),
     (write("assets/vocabulary.txt", "a\n-\n"), "2 labels for 29 classes"),
     (change("rnn_hidden_size", -1), "settings.json is damaged .*rnn_hidden_size"),
     (change("rnn_type", "tree"), "settings.json is damaged"),

@@ -6,6 +6,7 @@ import os
 import fixture_files
 import pytest
 
+from data.vocabulary import DEFAULT_VOCABULARY
 from inference import LABELS_FILE
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
@@ -174,3 +175,32 @@ def test_a_checkpoint_is_checked_against_the_network(tmp_path):
     assert not os.path.exists(tmp_path / SETTINGS_FILE)
   model_dir.prepare({}, ModelSettings(), VOCABULARY, lambda: shapes)
   assert model_dir.global_step() == 4
+
+
+def test_the_vocabulary_beside_a_checkpoint_is_its_own(tmp_path):
+  fixture_files.copy_checkpoint(tmp_path)
+  original = " abcdefghijklmnopqrstuvwxyz'-"
+  (tmp_path / LABELS_FILE).write_text("".join(f"{label}\n" for label in original.replace("x", "ß")))
+  given = {"rnn_hidden_layers": 1, "rnn_hidden_size": 8}
+  checkpoint, settings, labels = run_folder.find_checkpoint(str(tmp_path), None, given, None, DEFAULT_VOCABULARY)
+  assert checkpoint.endswith("model.ckpt-4")
+  assert settings == make_settings(given)
+  assert "".join(labels) == original.replace("x", "ß")
+  with pytest.raises(UserError, match="was trained with the vocabulary"):
+    run_folder.find_checkpoint(str(tmp_path), None, given, DEFAULT_VOCABULARY, DEFAULT_VOCABULARY)
+  (tmp_path / LABELS_FILE).unlink()
+  assert "".join(run_folder.find_checkpoint(str(tmp_path), None, given, None, DEFAULT_VOCABULARY)[2]) == original
+
+
+def test_a_checkpoint_of_a_larger_network_is_refused(tmp_path):
+  fixture_files.copy_checkpoint(tmp_path)
+  given = {"rnn_hidden_layers": 1, "rnn_hidden_size": 8, "use_bias": False}
+  with pytest.raises(UserError, match=r"dense/bias is \[29\] there and absent here; set --mask_padding, --rnn_type"):
+    run_folder.find_checkpoint(str(tmp_path), None, given, None, DEFAULT_VOCABULARY)
+
+
+def test_a_checkpoint_without_what_training_keeps_is_no_beginning(tmp_path):
+  save_global_step(tmp_path, 3)
+  wanted = {"global_step": [], "beta1_power": []}
+  with pytest.raises(UserError, match="model.ckpt-3 lacks beta1_power, which training keeps"):
+    ModelDir(str(tmp_path)).prepare({}, ModelSettings(), VOCABULARY, lambda: wanted)

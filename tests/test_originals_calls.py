@@ -1,5 +1,6 @@
 """Uses the modules as the original's own users did: its names, its calls, its shapes."""
 
+import dataclasses
 import os
 import random
 
@@ -92,6 +93,9 @@ def open_dataset(normalize: bool) -> dataset.DeepSpeechDataset:
 def test_dataset():
   assert dataset.AudioConfig(16000, 20, 10) == dataset.AudioConfig(16000, 20, 10, normalize=False)
   assert dataset.AudioConfig(16000, 20, 10, normalize=True).normalize
+  assert dataclasses.replace(dataset.AudioConfig(16000, 20, 10, True), window_ms=25) == dataset.AudioConfig(
+    16000, 25, 10, normalize=True
+  )
   recorded = fixture_files.load_json("dataset")
   for run in recorded["runs"]:
     speech_dataset = open_dataset(run["normalize"])

@@ -222,3 +222,10 @@ def test_memory_does_not_grow_with_the_recording(pause_level):
   tracemalloc.stop()
   assert count == minutes
   assert peak < 5 * 60 * rate * 4
+
+
+def test_a_short_recording_with_any_sound_comes_out_whole_however_quiet():
+  samples = 1e-7 * np.sin(np.arange(16000, dtype=np.float32))
+  (clip,) = segments.cut_at_silences([samples], 16000)
+  np.testing.assert_array_equal(clip.samples, samples)
+  assert not list(segments.cut_at_silences([0 * samples], 16000))

@@ -98,12 +98,13 @@ def test_a_file_of_an_earlier_version_lacks_names_which_means_their_defaults(tmp
 @pytest.mark.parametrize(
   ("content", "message"),
   [
-    ('{"rnn_dropout": 0.1}', "the setting 'rnn_dropout' is not known here: .* newer version of this program"),
+    ('{"no_such_setting": 0.1}', "the setting 'no_such_setting' is not known here: .* newer version of this program"),
     ('{"format": 2}', "the format 2 is not known here: .* newer version"),
     ("{", "is damaged: it holds no settings; restore it"),
     ("[]", "is damaged"),
     ("\x80", "is damaged"),
     ('{"format": "one"}', "is damaged"),
+    ('{"format": true}', "is damaged"),
     ('{"rnn_type": "tree"}', r"is damaged \(--rnn_type=tree is out of range.*\); restore it"),
   ],
 )
@@ -131,3 +132,16 @@ def test_a_network_more_is_a_class_more(monkeypatch):
   assert {"network", "mask_padding", "depth"} == chosen.values().keys() - SpectrogramSettings().__dict__.keys() - {
     "features"
   }
+
+
+def test_two_classes_cannot_mean_two_things_by_one_name(monkeypatch):
+  @dataclasses.dataclass(frozen=True)
+  class OtherSettings(settings.NetworkSettings):
+    """A network with another default for a name that there is."""
+
+    kind = "other"
+    rnn_hidden_size: int = dataclasses.field(default=512, metadata={"help": "The units."})
+
+  monkeypatch.setitem(settings.NETWORKS, "other", OtherSettings)
+  with pytest.raises(ValueError, match="OtherSettings declares rnn_hidden_size otherwise"):
+    settings.declarations()

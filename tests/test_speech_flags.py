@@ -202,6 +202,12 @@ def test_settings():
   assert speech_flags.given_settings(values) == {name: chosen.values()[name] for name in names}
 
 
+def test_a_setting_is_given_too_by_a_program_that_sets_its_flag():
+  values = _parse("--rnn_hidden_size=800")
+  values.rnn_hidden_layers = 2
+  assert speech_flags.given_settings(values) == {"rnn_hidden_size": 800, "rnn_hidden_layers": 2}
+
+
 def test_every_setting_has_its_flag():
   values = _define()
   for name, declared in settings.declarations().items():

@@ -69,7 +69,7 @@ def restore_errors() -> tuple[type[Exception], ...]:
   return tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError
 
 
-def evaluate(
+def score_set(
   estimator: "tf_estimator.Estimator",
   decoder: Decoder,
   chosen: speech_dataset.DeepSpeechDataset,

@@ -196,7 +196,8 @@ def find_checkpoint(
     settings, labels = inference.read_description(folder)
     _check_settings(folder, given, remedy)
   else:
-    settings, labels = make_settings(given), vocabulary.read_vocabulary(vocabulary_file or default_vocabulary)
+    settings = make_settings(given)
+    labels = vocabulary.read_vocabulary(vocabulary_of(checkpoint, default_vocabulary))
   if vocabulary_file:
     labels = vocabulary.read_vocabulary(vocabulary_file)
     _check_labels(folder, labels, remedy)
@@ -240,12 +241,33 @@ def _check_labels(folder: str, labels: Sequence[str], remedy: str) -> None:
 def _check_shapes(
   checkpoint: str, wanted: Mapping[str, Sequence[int]], settings: ModelSettings, is_whole: bool = False
 ) -> None:
-  """Compare a checkpoint's variables with the expected ones: the original's checkpoints come without settings."""
-  difference = checkpoints.find_difference(checkpoint, wanted, is_whole)
-  if difference:
-    name, found, asked = difference
+  """Compare a checkpoint's variables with those wanted: the original's come without settings.
+
+  Args:
+    checkpoint: the checkpoint.
+    wanted: the variables that are needed, with their shapes.
+    settings: those that the user asks for.
+    is_whole: whether `wanted` has what training keeps too; if not, that is not looked at.
+  """
+  there = checkpoints.read_shapes(checkpoint)
+  if not is_whole:
+    there = {name: shape for name, shape in there.items() if name in wanted or not _is_training_state(name, wanted)}
+  for name in sorted(there.keys() | wanted.keys()):
+    found, asked = there.get(name, "absent"), list(wanted[name]) if name in wanted else "absent"
+    if found == asked:
+      continue
+    if found == "absent" and _is_training_state(name, wanted):
+      raise UserError(
+        f"{checkpoint} lacks {name}, which training keeps: it can be evaluated and exported, but training cannot go on "
+        "from it; check --loss_scale, or give another --model_dir"
+      )
     shaping = ", ".join(f"--{setting.name}" for setting in settings.network.declarations())
     raise UserError(
       f"{checkpoint} does not fit the network asked for: {name} is {found} there and {asked} here; set {shaping}, "
-      "--loss_scale and --vocabulary_file to the values it was trained with"
+      "--loss_scale and --vocabulary_file to what it was trained with"
     )
+
+
+def _is_training_state(name: str, wanted: Mapping[str, Sequence[int]]) -> bool:
+  """Tell whether a variable is kept beside the network's, whatever the optimizer: a counter, or a slot of a variable."""
+  return "/" not in name or name.startswith("loss_scale/") or os.path.dirname(name) in wanted

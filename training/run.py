@@ -72,7 +72,8 @@ class Run:
       make_decoder: makes the decoder from the labels.
       num_replicas: how many devices share a batch.
     """
-    distribution_utils.per_device_batch_size(options.batch_size, num_replicas)
+    if not options.batch_seconds:
+      distribution_utils.per_device_batch_size(options.batch_size, num_replicas)
     self._options = options
     self._settings = settings
     self._num_replicas = num_replicas
@@ -135,14 +136,9 @@ class Run:
   def evaluate(self, name: str) -> Evaluation:
     """Transcribe and score the "eval" or the "test" set with the newest checkpoint."""
     options, chosen = self._options, self._sets[name]
-    batches = evaluation.plan_batches(
-      chosen.seconds,
-      options.batch_size // self._num_replicas,
-      self._settings.network.mask_padding,
-      self._longest,
-      options.batch_seconds and options.batch_seconds / self._num_replicas,
-    )
-    return calls.evaluate(self.estimator, self._decoder, chosen, batches, options.num_parallel_calls)
+    mask_padding = self._settings.network.mask_padding
+    batches = _evaluation_batches(options, chosen, mask_padding, self._longest, self._num_replicas)
+    return calls.score_set(self.estimator, self._decoder, chosen, batches, options.num_parallel_calls)
 
   def score_test_set(self) -> dict[str, float]:
     """Score the set of --test_data_dir, print the result and --show_samples utterances; {} without such a set."""
@@ -196,6 +192,7 @@ def score_sets(
   decoder: Decoder,
   options: Options,
   checkpoint: str,
+  num_replicas: int = 1,
 ) -> list[dict[str, Any]]:
   """Score a checkpoint on data sets and print a line for each.
 
@@ -205,6 +202,7 @@ def score_sets(
     decoder: turns its predictions into texts.
     options: the options of the run; only those for batches and samples are used.
     checkpoint: the checkpoint.
+    num_replicas: how many devices share a batch in training; one of them evaluates.
 
   Returns:
     The results of each manifest.
@@ -212,18 +210,22 @@ def score_sets(
   rows = []
   for path, chosen in sets.items():
     estimator = make_estimator()
-    batches = evaluation.plan_batches(
-      chosen.seconds,
-      options.batch_size,
-      estimator.params["settings"].network.mask_padding,
-      max(chosen.seconds),
-      options.batch_seconds,
-    )
-    evaluated = calls.evaluate(estimator, decoder, chosen, batches, options.num_parallel_calls, checkpoint)
+    mask_padding = estimator.params["settings"].network.mask_padding
+    batches = _evaluation_batches(options, chosen, mask_padding, max(chosen.seconds), num_replicas)
+    evaluated = calls.score_set(estimator, decoder, chosen, batches, options.num_parallel_calls, checkpoint)
     print(f"{path}: {evaluated.summary()}  {len(chosen.entries)} utterances, {checkpoint}", flush=True)
     evaluated.print_samples(chosen.entries, options.show_samples)
     rows.append({"manifest": path, **evaluated.results()})
   return rows
+
+
+def _evaluation_batches(
+  options: Options, chosen: DeepSpeechDataset, mask_padding: bool, longest: float, num_replicas: int
+) -> EpochBatches:
+  """Plan batches for one device as large as its share of those of training; see `evaluation.plan_batches`."""
+  batch_seconds = options.batch_seconds and options.batch_seconds / num_replicas
+  batch_size = max(1, options.batch_size // num_replicas)
+  return evaluation.plan_batches(chosen.seconds, batch_size, mask_padding, longest, batch_seconds)
 
 
 def _end_cycle(epoch: int, results: Mapping[str, Any], actions: Sequence[Action]) -> dict[str, Any]:

@@ -5,11 +5,11 @@ import io
 import os
 from collections.abc import Sequence
 
+from data.audio import SUFFIXES
 from data.corpora import utterances
 from data.corpora.utterances import DEFAULTS, SPLITS, Options, Utterance
 from official_utils.misc.errors import UserError
 
-AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".sph")
 TEXT_ENDINGS = (".txt", ".lab")
 TABLE_ENDINGS = (".csv", ".tsv")
 # Between tabs or bars, a quote is a character like any other.
@@ -66,7 +66,7 @@ def _read_tree(root: str) -> dict[str, list[Utterance]]:
   for folder, subfolders, names in os.walk(root):
     subfolders.sort()
     files = [os.path.splitext(os.path.join(folder, name)) for name in sorted(names)]
-    audio = [(stem, ending) for stem, ending in files if ending.lower() in AUDIO_ENDINGS]
+    audio = [(stem, ending) for stem, ending in files if ending.lower() in SUFFIXES]
     for stem, ending in audio:
       text = next((stem + text_ending for text_ending in TEXT_ENDINGS if os.path.exists(stem + text_ending)), None)
       if text:

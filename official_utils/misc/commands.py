@@ -1,10 +1,13 @@
 """How a command begins and ends: a traceback only for a mistake in the code."""
 
 import errno
+import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
+from typing import Any
 
 from official_utils.misc.errors import UserError
 
@@ -18,8 +21,15 @@ def begin() -> None:
 
   A process that was started to ignore Ctrl-C still ignores it.
   """
-  if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+  _exchange_handler(signal.default_int_handler, signal.SIG_DFL)
+
+
+def _exchange_handler(there: object, wanted: Any) -> bool:
+  """Set what Ctrl-C does if it does `there` now; tell whether. Only the main thread may."""
+  if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not there:
+    return False
+  signal.signal(signal.SIGINT, wanted)
+  return True
 
 
 def run(main: Callable[[], int | None]) -> int | str | None:
@@ -32,14 +42,14 @@ def run(main: Callable[[], int | None]) -> int | str | None:
     The exit code: that of `main`; 1 after a UserError, on a full disk, or when nobody reads the output any more; 130
     after Ctrl-C.
   """
-  if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+  has_begun = _exchange_handler(signal.SIG_DFL, signal.default_int_handler)
   _prepare_streams()
   code = _guarded(main)
   if sys.stdout:
     # Python's own flush at the end would show errors with a traceback.
     code = _guarded(sys.stdout.flush) or code
-  begin()
+  if has_begun:
+    begin()
   return code
 
 
@@ -61,13 +71,13 @@ def _guarded(action: Callable[[], int | None]) -> int | str | None:
     return complain("interrupted from the keyboard", INTERRUPTED)
   except BrokenPipeError:
     # The reader of the output has seen enough, like `head`.
-    _discard(sys.stdout.fileno())
+    _discard_output()
     return FAILED
   except OSError as error:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
       raise
     if error.filename is None:
-      _discard(sys.stdout.fileno())
+      _discard_output()
     return complain(f"{error.filename or 'the output'}: {error.strerror}; make room and start again", FAILED)
 
 
@@ -77,8 +87,20 @@ def _prepare_streams() -> None:
     # Otherwise the next file opened would get descriptor 2.
     _discard(2)
     sys.stderr = os.fdopen(2, "w", closefd=False)
-  for stream in filter(None, (sys.stdout, sys.stderr)):
-    stream.reconfigure(errors="backslashreplace")
+  for stream in (sys.stdout, sys.stderr):
+    # What stands in for a stream, as in a notebook, may have no encoding.
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+  """Discard what stdout still holds and gets, if it cannot take it."""
+  if sys.stdout is None:
+    return
+  try:
+    sys.stdout.flush()
+  except OSError:
+    _discard(sys.stdout.fileno())
 
 
 def _discard(descriptor: int) -> None:
