@@ -303,7 +303,7 @@ def test_exports_any_checkpoint(tones_dir, tones_model, tmp_path):
   [
     ("--model_dir=/nowhere", "/nowhere: no checkpoint is there"),
     ("--checkpoint=/nowhere/model.ckpt-1", "/nowhere/model.ckpt-1: no checkpoint is there"),
-    ("--rnn_hidden_size=9", "trained with --rnn_hidden_size=8 and now --rnn_hidden_size=9"),
+    ("--rnn_hidden_size=9", "trained with --rnn_hidden_size=8, but --rnn_hidden_size=9"),
   ],
 )
 def test_refuses_what_is_no_checkpoint_of_these_flags(mode, option, message, tones_dir, tones_model):

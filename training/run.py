@@ -23,7 +23,7 @@ from training.model_dir import LOCK_FILE, MARKER_FILES, ModelDir
 
 @dataclass(frozen=True)
 class Options:
-  """The options of a run, each the value of the flag of the same name."""
+  """The options of a run, by the names of flags; export_dir and wer_threshold are what the flags mean together."""
 
   model_dir: str
   export_dir: str
