@@ -28,8 +28,8 @@ def write_description(folder: str, settings: ModelSettings, labels: Sequence[str
 
 def read_description(folder: str) -> tuple[ModelSettings, list[str]]:
   """Read the settings and the labels that a model_dir or the assets of an export hold."""
-  for name in (SETTINGS_FILE, LABELS_FILE):
-    path = os.path.join(folder, name)
+  settings_path, labels_path = (os.path.join(folder, name) for name in (SETTINGS_FILE, LABELS_FILE))
+  for path in (settings_path, labels_path):
     try:
       with open(path, "rb"):
         pass
@@ -38,13 +38,13 @@ def read_description(folder: str) -> tuple[ModelSettings, list[str]]:
         f"{path}: cannot be read ({error.strerror}), and without it the weights have no meaning; restore it, or "
         "export the model again with --mode=export"
       ) from error
-  settings = read_settings(os.path.join(folder, SETTINGS_FILE))
+  settings = read_settings(settings_path)
   try:
-    return settings, vocabulary.read_vocabulary(path)
+    return settings, vocabulary.read_vocabulary(labels_path)
   except UserError as error:
-    reason = str(error).removeprefix(path).lstrip(",: ")
+    reason = str(error).removeprefix(labels_path).lstrip(",: ")
     raise UserError(
-      f"{path} is damaged ({reason}); restore it, or export the model again with --mode=export"
+      f"{labels_path} is damaged ({reason}); restore it, or export the model again with --mode=export"
     ) from error
 
 

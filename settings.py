@@ -173,7 +173,8 @@ def window_and_hop(sample_rate: int, window_ms: float, stride_ms: float) -> tupl
     )
   if hop > window_size:
     raise UserError(
-      f"--stride_ms={stride_ms} is longer than --window_ms={window_ms}, which would skip samples: lower --stride_ms to {window_ms} or less"
+      f"--stride_ms={stride_ms} is longer than --window_ms={window_ms}, which would skip samples: "
+      f"lower --stride_ms to {window_ms} or less"
     )
   return window_size, hop
 
@@ -223,9 +224,9 @@ def make_settings(values: Mapping[str, Any]) -> ModelSettings:
     values: settings by name; missing ones take their defaults, and those that the chosen network and features do not
       have are ignored.
   """
-  parts: dict[str, Any] = {}
+  known, parts = declarations(), dict[str, Any]()
   for part, kinds in (("network", NETWORKS), ("features", FEATURES)):
-    declared = declarations()[part]
+    declared = known[part]
     chosen = values.get(part, declared.default)
     declared.check(chosen)
     names = [each.name for each in kinds[chosen].declarations()]

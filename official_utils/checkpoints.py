@@ -3,7 +3,7 @@
 import contextlib
 import glob
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -64,21 +64,23 @@ def read_variable(checkpoint: str, name: str) -> np.ndarray:
 
 
 def find_difference(
-  checkpoint: str, wanted: Mapping[str, Sequence[int]]
-) -> tuple[str, list[int] | str, list[int]] | None:
-  """Find a variable that a checkpoint lacks or has in another shape: TensorFlow restores any shape without a word.
+  checkpoint: str, wanted: Mapping[str, Sequence[int]], is_ignored: Callable[[str], bool] = lambda name: True
+) -> tuple[str, list[int] | str, list[int] | str] | None:
+  """Compare a checkpoint's variables with those wanted: TensorFlow restores any shape without a word.
 
   Args:
     checkpoint: the checkpoint's prefix.
-    wanted: variables and their shapes; the checkpoint may hold others too.
+    wanted: variables and their shapes.
+    is_ignored: tells of a variable that is not wanted whether the checkpoint may hold it all the same; by default any.
 
   Returns:
-    The first variable that differs, with its shape in the checkpoint, or "absent", and the one wanted; None if there is
-    no such variable.
+    The first variable that differs, with its shape in the checkpoint and the one wanted, or "absent"; None if there is no
+    such variable.
   """
-  there = read_shapes(checkpoint)
-  for name in sorted(wanted):
-    found, asked = there.get(name, "absent"), list(wanted[name])
+  listed = read_shapes(checkpoint)
+  there = {name: shape for name, shape in listed.items() if name in wanted or not is_ignored(name)}
+  for name in sorted(there.keys() | wanted.keys()):
+    found, asked = there.get(name, "absent"), list(wanted[name]) if name in wanted else "absent"
     if found != asked:
       return name, found, asked
   return None

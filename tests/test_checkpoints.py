@@ -28,16 +28,21 @@ def test_the_newest_is_found_and_read(checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("wanted", "difference"),
+  ("wanted", "ignored", "difference"),
   [
-    ({"weight": [2, 3], "bias": [3]}, None),
-    ({"weight": [2, 3]}, None),
-    ({"weight": [3, 2]}, ("weight", [2, 3], [3, 2])),
-    ({"other": []}, ("other", "absent", [])),
+    ({"weight": [2, 3], "bias": [3]}, [], None),
+    ({"weight": [2, 3]}, ["bias"], None),
+    ({"weight": [2, 3]}, [], ("bias", [3], "absent")),
+    ({"weight": [3, 2]}, ["bias", "weight"], ("weight", [2, 3], [3, 2])),
+    ({"other": []}, ["bias", "weight"], ("other", "absent", [])),
   ],
 )
-def test_the_first_difference_is_named(wanted, difference, checkpoint):
-  assert checkpoints.find_difference(checkpoint, wanted) == difference
+def test_the_first_difference_is_named(wanted, ignored, difference, checkpoint):
+  assert checkpoints.find_difference(checkpoint, wanted, lambda name: name in ignored) == difference
+
+
+def test_what_else_a_checkpoint_holds_is_ignored_unless_asked(checkpoint):
+  assert checkpoints.find_difference(checkpoint, {"bias": [3]}) is None
 
 
 def test_damage_is_said_with_the_remedy(checkpoint):

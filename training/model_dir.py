@@ -65,7 +65,8 @@ class ModelDir:
     checkpoint = checkpoints.newest_checkpoint(self.path)
     if checkpoint:
       remedy = "another --model_dir, or --clean to start over"
-      _check_settings(self.path, settings.values(), remedy)
+      if os.path.exists(self._file(SETTINGS_FILE)):
+        _check_settings(self.path, read_settings(self._file(SETTINGS_FILE)), settings.values(), remedy)
       _check_labels(self.path, labels, remedy)
       # Training needs every variable.
       _check_shapes(checkpoint, make_shapes(), settings, is_whole=True)
@@ -194,7 +195,7 @@ def find_checkpoint(
   remedy = "or leave the flag out"
   if os.path.exists(os.path.join(folder, SETTINGS_FILE)):
     settings, labels = inference.read_description(folder)
-    _check_settings(folder, given, remedy)
+    _check_settings(folder, settings, given, remedy)
   else:
     settings = make_settings(given)
     labels = vocabulary.read_vocabulary(vocabulary_of(checkpoint, default_vocabulary))
@@ -211,12 +212,9 @@ def vocabulary_of(checkpoint: str, default: str) -> str:
   return path if os.path.exists(path) else default
 
 
-def _check_settings(folder: str, given: Mapping[str, Any], remedy: str) -> None:
-  """Refuse settings that differ from those of the run in a folder."""
-  path = os.path.join(folder, SETTINGS_FILE)
-  if not os.path.exists(path):
-    return
-  there = read_settings(path).values()
+def _check_settings(folder: str, trained: ModelSettings, given: Mapping[str, Any], remedy: str) -> None:
+  """Refuse settings that differ from those that the run in a folder was trained with."""
+  there = trained.values()
   for name, value in given.items():
     if there.get(name, value) != value:
       raise UserError(
@@ -249,23 +247,22 @@ def _check_shapes(
     settings: those that the user asks for.
     is_whole: whether `wanted` has what training keeps too; if not, that is not looked at.
   """
-  there = checkpoints.read_shapes(checkpoint)
-  if not is_whole:
-    there = {name: shape for name, shape in there.items() if name in wanted or not _is_training_state(name, wanted)}
-  for name in sorted(there.keys() | wanted.keys()):
-    found, asked = there.get(name, "absent"), list(wanted[name]) if name in wanted else "absent"
-    if found == asked:
-      continue
-    if found == "absent" and _is_training_state(name, wanted):
-      raise UserError(
-        f"{checkpoint} lacks {name}, which training keeps: it can be evaluated and exported, but training cannot go on "
-        "from it; check --loss_scale, or give another --model_dir"
-      )
-    shaping = ", ".join(f"--{setting.name}" for setting in settings.network.declarations())
+  difference = checkpoints.find_difference(
+    checkpoint, wanted, lambda name: not is_whole and _is_training_state(name, wanted)
+  )
+  if difference is None:
+    return
+  name, found, asked = difference
+  if found == "absent" and _is_training_state(name, wanted):
     raise UserError(
-      f"{checkpoint} does not fit the network asked for: {name} is {found} there and {asked} here; set {shaping}, "
-      "--loss_scale and --vocabulary_file to what it was trained with"
+      f"{checkpoint} lacks {name}, which training keeps: it can be evaluated and exported, but training cannot go on "
+      "from it; check --loss_scale, or give another --model_dir"
     )
+  shaping = ", ".join(f"--{setting.name}" for setting in settings.network.declarations())
+  raise UserError(
+    f"{checkpoint} does not fit the network asked for: {name} is {found} there and {asked} here; set {shaping}, "
+    "--loss_scale and --vocabulary_file to what it was trained with"
+  )
 
 
 def _is_training_state(name: str, wanted: Mapping[str, Sequence[int]]) -> bool:
