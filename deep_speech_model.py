@@ -82,7 +82,8 @@ class DeepSpeech2(NamedTuple):
     conv_layout: "official" or "paper", the kernels of the convolutions.
     mask_padding: whether to keep padding out of every layer; without it the network gives the original's numbers.
     rnn_kernel: "native" or "cudnn", as `cudnn.choose_kernel` decides.
-    compute_dtype: the number format of products and recurrent steps; None for the inputs' own.
+    compute_dtype: the number format of products and of what passes between layers; None for the inputs' own. In half
+      precision, variables, statistics, recurrent states and logits stay in single precision.
   """
 
   num_rnn_layers: int
@@ -127,11 +128,8 @@ class DeepSpeech2(NamedTuple):
 
   def _compute(self, inputs: "tf.Tensor", lengths: "tf.Tensor", training: bool) -> tuple["tf.Tensor", "tf.Tensor"]:
     """Compute what `forward` returns, within the variables' scope."""
-    inputs, lengths = self._front_end(inputs, lengths, training)
-    shape = tf.shape(inputs)
     # From here on there is no padding, or it counts like real frames.
-    batch = packing.plan(lengths if self.mask_padding else tf.fill(shape[:1], shape[1]), shape[1])
-    rows = packing.pack(inputs, batch)
+    rows, batch, lengths = self._front_end(tf.cast(inputs, self.compute_dtype or inputs.dtype), lengths, training)
     for layer_id in range(1, self.num_rnn_layers + 1):
       if layer_id > 1:
         rows = self._normalize(rows, training, layer_id)
@@ -143,27 +141,34 @@ class DeepSpeech2(NamedTuple):
         layer_id,
         self.is_bidirectional,
         self.rnn_kernel,
-        self.compute_dtype,
       )
     rows = self._normalize(rows, training, self.num_rnn_layers + 1)
     return packing.unpack(self._dense(rows), batch), lengths
 
-  def _front_end(self, inputs: "tf.Tensor", lengths: "tf.Tensor", training: bool) -> tuple["tf.Tensor", "tf.Tensor"]:
+  def _front_end(
+    self, inputs: "tf.Tensor", lengths: "tf.Tensor", training: bool
+  ) -> tuple["tf.Tensor", packing.Packing, "tf.Tensor"]:
     """Convolve, clip and normalise twice.
 
     Returns:
-      [batch, time, bins * filters] and the lengths.
+      Rows [rows, bins * filters], where they are in the batch, and the lengths.
     """
     if self.mask_padding:
       # Not a product: the padding may hold any value, and zero times infinity is not zero.
       is_real = tf.sequence_mask(lengths, tf.shape(inputs)[1])
       inputs = tf.where(is_real[:, :, tf.newaxis, tf.newaxis], inputs, tf.zeros_like(inputs))
     for number, spec in enumerate(CONV_LAYOUTS[self.conv_layout]):
-      inputs, lengths = convolution.conv_layer(inputs, lengths, spec, f"cnn_{number + 1}", self.compute_dtype)
-      mask = self._image_mask(inputs, lengths)
-      inputs = self._normalize(tf.nn.relu6(inputs), training, number, mask)
-    depth = inputs.shape[2] * inputs.shape[3]
-    return tf.reshape(inputs, tf.concat([tf.shape(inputs)[:2], [depth]], axis=0)), lengths
+      inputs, lengths = convolution.conv_layer(inputs, lengths, spec, f"cnn_{number + 1}")
+      shape = tf.shape(inputs)
+      batch = packing.plan(lengths if self.mask_padding else tf.fill(shape[:1], shape[1]), shape[1])
+      if variables.is_half(inputs.dtype):
+        rows = tf.expand_dims(tf.nn.relu6(packing.pack(inputs, batch)), axis=0)
+        rows = tf.squeeze(self._normalize(rows, training, number), axis=0)
+        inputs = packing.unpack(rows, batch)
+      else:
+        inputs = self._normalize(tf.nn.relu6(inputs), training, number, self._image_mask(inputs, lengths))
+        rows = packing.pack(inputs, batch)
+    return tf.reshape(rows, [-1, rows.shape[1] * rows.shape[2]]), batch, lengths
 
   def _image_mask(self, inputs, lengths):
     """Mark the real frames of [batch, time, bins, channels]; None without masking."""
@@ -183,7 +188,8 @@ class DeepSpeech2(NamedTuple):
     return batch_norm(inputs, training, name, mask, momentum)
 
   def _dense(self, rows):
-    """Project to the classes, [rows, depth] to [rows, classes]."""
+    """Project to the classes in single precision, [rows, depth] to [rows, classes]."""
+    rows = tf.cast(rows, variables.stored_dtype(rows.dtype))
     with tf.compat.v1.variable_scope("dense"):
       logits = tf.matmul(rows, tf.compat.v1.get_variable("kernel", [rows.shape[1], self.num_classes], rows.dtype))
       if self.use_bias:

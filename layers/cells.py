@@ -76,12 +76,10 @@ class Cell(abc.ABC):
       saved: the tensors that `step` kept, [rows, columns].
 
     Returns:
-      The gradients of the two results of `project`.
+      The gradients of the two results of `project`, in the number format of what was recorded.
     """
     factors = self.product_inputs(previous, saved)
-    return recorded, [
-      tf.matmul(factor, d_sum, transpose_a=True) for factor, d_sum in zip(factors, recorded, strict=True)
-    ]
+    return recorded, [_sum_products(factor, d_sum) for factor, d_sum in zip(factors, recorded, strict=True)]
 
   def product_inputs(self, previous: Sequence, saved: Sequence) -> Sequence:
     """List the factors of each kernel's state rows, [rows, hidden], for all steps at once."""
@@ -101,15 +99,15 @@ class Gru(Cell):
     Args:
       projected: gates [batch, 2 * hidden] and candidate [batch, hidden], the inputs' part of the products.
       state: the output of the previous step, [batch, hidden].
-      weights: the state's rows of both kernels, [hidden, 2 * hidden] and [hidden, hidden].
+      weights: the state's rows of both kernels, [hidden, 2 * hidden] and [hidden, hidden], as `products.prepare` returns them.
 
     Returns:
       The new state, and the activated gates and candidate, which the gradient needs.
     """
     (hidden,) = state
-    gates = tf.sigmoid(projected[0] + tf.matmul(hidden, weights[0]))
+    gates = tf.sigmoid(projected[0] + weights[0].multiply(hidden))
     reset, update = _halves(gates)
-    candidate = tf.tanh(projected[1] + tf.matmul(reset * hidden, weights[1]))
+    candidate = tf.tanh(projected[1] + weights[1].multiply(reset * hidden))
     return (candidate + update * (hidden - candidate),), (gates, candidate)
 
   def factors(self, previous: Sequence, state: Sequence, saved: Sequence) -> tuple:
@@ -134,16 +132,16 @@ class Gru(Cell):
     Args:
       d_state: the gradient of this step's state, [batch, hidden].
       factors: from `factors`, at this step.
-      weights: the weights of `step`, transposed.
+      weights: the weights of `step`, as `products.transpose` returns them.
 
     Returns:
       The gradient of the previous state, and the gradients of both products, which `gradients` needs.
     """
     (d_hidden,), (to_candidate, to_update, to_reset, update, reset) = d_state, factors
     d_candidate = d_hidden * to_candidate
-    d_reset_hidden = tf.matmul(d_candidate, weights[1])
+    d_reset_hidden = weights[1].multiply(d_candidate)
     d_gates = tf.concat([d_reset_hidden * to_reset, d_hidden * to_update], axis=1)
-    d_previous = d_hidden * update + d_reset_hidden * reset + tf.matmul(d_gates, weights[0])
+    d_previous = d_hidden * update + d_reset_hidden * reset + weights[0].multiply(d_gates)
     return (d_previous,), (d_gates, d_candidate)
 
   def product_inputs(self, previous: Sequence, saved: Sequence) -> Sequence:
@@ -180,7 +178,7 @@ class GruResetAfter(Cell):
   def step(self, projected: Sequence, state: Sequence, weights: Sequence) -> tuple:
     """Advance one step; see `Gru.step`. Also keeps the candidate's product with the state."""
     (hidden,) = state
-    sums = tf.matmul(hidden, weights[0])
+    sums = weights[0].multiply(hidden)
     gates = tf.sigmoid(projected[0] + sums[:, : 2 * self.hidden_size])
     reset, update = _halves(gates)
     product = sums[:, 2 * self.hidden_size :] + weights[1]
@@ -199,14 +197,14 @@ class GruResetAfter(Cell):
     """Go one step back; see `Gru.step_gradient`. Records the gradients of the product and of the state itself."""
     (d_hidden,), (to_sums, update) = d_state, factors
     d_sums = tf.concat([d_hidden] * 3, axis=1) * to_sums
-    return (d_hidden * update + tf.matmul(d_sums, weights[0]),), (d_sums, d_hidden)
+    return (d_hidden * update + weights[0].multiply(d_sums),), (d_sums, d_hidden)
 
   def gradients(self, recorded: Sequence, previous: Sequence, saved: Sequence) -> tuple[Sequence, Sequence]:
     """Compute the gradients of the projected inputs and of the state's weights; see `Cell.gradients`."""
     (d_sums, d_hidden), (gates, candidate, _) = recorded, saved
     d_gates, d_product = d_sums[:, : 2 * self.hidden_size], d_sums[:, 2 * self.hidden_size :]
-    d_candidate = d_hidden * _to_candidate(_halves(gates)[1], candidate)
-    return (d_gates, d_candidate), (tf.matmul(previous[0], d_sums, transpose_a=True), tf.reduce_sum(d_product, axis=0))
+    d_candidate = d_hidden * tf.cast(_to_candidate(_halves(gates)[1], candidate), d_hidden.dtype)
+    return (d_gates, d_candidate), (_sum_products(previous[0], d_sums), tf.reduce_sum(d_product, axis=0))
 
 
 class Lstm(Cell):
@@ -220,7 +218,7 @@ class Lstm(Cell):
   def step(self, projected: Sequence, state: Sequence, weights: Sequence) -> tuple:
     """Advance one step; the columns are input, new, forget, output."""
     hidden, cell = state
-    sums = tf.split(projected[0] + tf.matmul(hidden, weights[0]), 4, axis=1)
+    sums = tf.split(projected[0] + weights[0].multiply(hidden), 4, axis=1)
     enter, new, keep, leave = tf.sigmoid(sums[0]), tf.tanh(sums[1]), tf.sigmoid(sums[2] + 1.0), tf.sigmoid(sums[3])
     cell = cell * keep + enter * new
     return (tf.tanh(cell) * leave, cell), (enter, new, keep, leave)
@@ -242,7 +240,7 @@ class Lstm(Cell):
     (d_hidden, d_cell), (*to_sums, to_cell, keep) = d_state, factors
     d_cell += d_hidden * to_cell
     d_sums = tf.concat([d_cell * factor for factor in to_sums[:3]] + [d_hidden * to_sums[3]], axis=1)
-    return (tf.matmul(d_sums, weights[0]), d_cell * keep), (d_sums,)
+    return (weights[0].multiply(d_sums), d_cell * keep), (d_sums,)
 
 
 class Rnn(Cell):
@@ -254,7 +252,7 @@ class Rnn(Cell):
 
   def step(self, projected: Sequence, state: Sequence, weights: Sequence) -> tuple:
     """Advance one step."""
-    return (tf.tanh(projected[0] + tf.matmul(state[0], weights[0])),), ()
+    return (tf.tanh(projected[0] + weights[0].multiply(state[0])),), ()
 
   def factors(self, previous: Sequence, state: Sequence, saved: Sequence) -> tuple:
     """Compute the factors of `step_gradient` for all steps at once; see `Gru.factors`."""
@@ -263,7 +261,7 @@ class Rnn(Cell):
   def step_gradient(self, d_state: Sequence, factors: Sequence, weights: Sequence) -> tuple:
     """Go one step back; see `Gru.step_gradient`."""
     d_sum = d_state[0] * factors[0]
-    return (tf.matmul(d_sum, weights[0]),), (d_sum,)
+    return (weights[0].multiply(d_sum),), (d_sum,)
 
 
 SUPPORTED_RNNS: dict[str, type[Cell]] = {"lstm": Lstm, "rnn": Rnn, "gru": Gru, "gru_reset_after": GruResetAfter}
@@ -272,6 +270,11 @@ SUPPORTED_RNNS: dict[str, type[Cell]] = {"lstm": Lstm, "rnn": Rnn, "gru": Gru, "
 def split_kernel(kernel: "tf.Tensor", depth: int) -> list["tf.Tensor"]:
   """Split a kernel into the inputs' rows and the state's rows."""
   return tf.split(kernel, [depth, kernel.shape[0] - depth], axis=0)
+
+
+def _sum_products(states, d_sums):
+  """Multiply states [rows, hidden] with gradients [rows, columns], in the gradients' number format, over all rows."""
+  return tf.matmul(tf.cast(states, d_sums.dtype), d_sums, transpose_a=True)
 
 
 def _halves(tensor: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:

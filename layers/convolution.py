@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from layers import variables
 from official_utils.lazy import tf
 
 
@@ -38,9 +39,7 @@ def sequence_mask(lengths: "tf.Tensor", max_length: "tf.Tensor", dtype: "tf.DTyp
   return tf.reshape(mask, tf.concat([tf.shape(mask), [1] * (rank - 2)], axis=0))
 
 
-def conv_layer(
-  inputs: "tf.Tensor", lengths: "tf.Tensor", spec: ConvSpec, name: str, compute_dtype: Any = None
-) -> tuple["tf.Tensor", "tf.Tensor"]:
+def conv_layer(inputs: "tf.Tensor", lengths: "tf.Tensor", spec: ConvSpec, name: str) -> tuple["tf.Tensor", "tf.Tensor"]:
   """Convolve without bias; beyond the edges the input counts as zero.
 
   Args:
@@ -48,14 +47,13 @@ def conv_layer(
     lengths: [batch], real time steps.
     spec: the convolution.
     name: the scope of the variable `kernel`.
-    compute_dtype: the number format of the products; None for the inputs' own.
 
   Returns:
     Outputs [batch, time', bins', filters] in the inputs' number format before any activation, and their lengths.
   """
   with tf.compat.v1.variable_scope(name):
     shape = [*spec.kernel_size, inputs.shape[3], spec.filters]
-    kernel = tf.compat.v1.get_variable("kernel", shape, inputs.dtype)
+    kernel = variables.make_value("kernel", shape, inputs.dtype)
   time_pads, bin_pads = ([size, size] for size in spec.padding)
   fold = spec.strides[1] if inputs.shape[3] > 1 else 1
   if fold > 1:
@@ -65,9 +63,8 @@ def conv_layer(
   inputs = tf.pad(inputs, [[0, 0], time_pads, bin_pads, [0, 0]])
   if fold > 1:
     inputs, kernel = _fold_bins(inputs, kernel, fold)
-  factors = [tf.cast(factor, compute_dtype or inputs.dtype) for factor in (inputs, kernel)]
-  outputs = tf.nn.conv2d(*factors, strides=[1, spec.strides[0], spec.strides[1] // fold, 1], padding="VALID")
-  return tf.cast(outputs, inputs.dtype), output_size(lengths, spec)
+  outputs = tf.nn.conv2d(inputs, kernel, strides=[1, spec.strides[0], spec.strides[1] // fold, 1], padding="VALID")
+  return outputs, output_size(lengths, spec)
 
 
 def _fold_bins(inputs: "tf.Tensor", kernel: "tf.Tensor", stride: int) -> tuple["tf.Tensor", "tf.Tensor"]:

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from layers import variables
 from official_utils.lazy import tf
 
 # The original's settings.
@@ -39,43 +40,63 @@ def batch_norm(
   original's two kernels differ in this. Without a mask, images go through the original's kernel, so that even
   activations within rounding of a kink of relu6 fall on the same side.
 
+  Inputs in half precision go through the same kernel, which keeps statistics in single precision and makes few passes.
+
   Args:
     inputs: [..., channels], of rank 2 to 4.
     training: whether to use (and record) the batch's own statistics.
     name: the scope of gamma, beta, moving_mean and moving_variance; None for batch_normalization, and from the second
       one on batch_normalization_1 and so on.
-    mask: 1 where a frame is real, 0 in the padding, broadcastable to the inputs; None counts every frame.
+    mask: 1 where a frame is real, 0 in the padding, broadcastable to the inputs; None counts every frame. Inputs in half
+      precision must be packed instead.
     momentum: the share of the moving averages that an update keeps.
 
   Returns:
     Outputs of the inputs' shape, zero where the mask is zero.
   """
-  channels = inputs.shape[-1]
+  channels, dtype = inputs.shape[-1], variables.stored_dtype(inputs.dtype)
   with tf.compat.v1.variable_scope(name, default_name="batch_normalization"):
-    gamma = tf.compat.v1.get_variable("gamma", [channels], inputs.dtype, tf.compat.v1.ones_initializer())
-    beta = tf.compat.v1.get_variable("beta", [channels], inputs.dtype, tf.compat.v1.zeros_initializer())
-    moving_mean = _moving_average("moving_mean", channels, inputs.dtype, tf.compat.v1.zeros_initializer())
-    moving_variance = _moving_average("moving_variance", channels, inputs.dtype, tf.compat.v1.ones_initializer())
+    gamma = tf.compat.v1.get_variable("gamma", [channels], dtype, tf.compat.v1.ones_initializer())
+    beta = tf.compat.v1.get_variable("beta", [channels], dtype, tf.compat.v1.zeros_initializer())
+    moving_mean = _moving_average("moving_mean", channels, dtype, tf.compat.v1.zeros_initializer())
+    moving_variance = _moving_average("moving_variance", channels, dtype, tf.compat.v1.ones_initializer())
   if not training:
+    if variables.is_half(inputs.dtype):
+      return _fused_norm(inputs, gamma, beta, moving_mean, moving_variance)[0]
     return _normalize(inputs, moving_mean, moving_variance, gamma, beta, mask)
-  if inputs.shape.rank == 4 and mask is None:
-    outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(inputs, gamma, beta, epsilon=EPSILON)
+  is_image, count = inputs.shape.rank == 4, _count_frames(inputs, mask, dtype)
+  if variables.is_half(inputs.dtype) or (is_image and mask is None):
+    outputs, mean, variance = _fused_norm(inputs, gamma, beta)
+    correction = 1 if is_image else (count - 1) / count
   else:
-    count = _count_frames(inputs, mask)
     outputs, mean, variance = _batch_statistics_norm(inputs, gamma, beta, mask, count)
-    if inputs.shape.rank == 4:
-      variance *= count / tf.maximum(count - 1, 1)
+    correction = count / tf.maximum(count - 1, 1) if is_image else 1
+  variance *= correction
   for average, value in ((moving_mean, mean), (moving_variance, variance)):
     update = average.assign_sub((average - tf.stop_gradient(value)) * (1 - momentum))
     tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.UPDATE_OPS, update)
   return outputs
 
 
-def _count_frames(inputs, mask):
+def _count_frames(inputs, mask, dtype):
   """Count the values that each channel's statistics are taken over."""
-  size = tf.cast(tf.size(inputs, tf.int64) // tf.shape(inputs, tf.int64)[-1], inputs.dtype)
+  size = tf.cast(tf.size(inputs, tf.int64) // tf.shape(inputs, tf.int64)[-1], dtype)
   # The mask has fewer entries than the inputs have frames: each stands for a whole row of bins.
-  return size if mask is None else tf.reduce_sum(mask) * size / tf.cast(tf.size(mask), inputs.dtype)
+  return size if mask is None else tf.reduce_sum(mask) * size / tf.cast(tf.size(mask), dtype)
+
+
+def _fused_norm(inputs, gamma, beta, mean=None, variance=None):
+  """Normalise with the original's kernel for images, by given statistics or the batch's own.
+
+  Returns:
+    Outputs, mean [channels], and variance [channels] with the n / (n - 1) correction.
+  """
+  images = inputs if inputs.shape.rank == 4 else tf.reshape(inputs, [1, -1, 1, inputs.shape[-1]])
+  statistics = {} if mean is None else {"mean": mean, "variance": variance}
+  outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+    images, gamma, beta, epsilon=EPSILON, is_training=not statistics, **statistics
+  )
+  return tf.reshape(outputs, tf.shape(inputs)) if images is not inputs else outputs, mean, variance
 
 
 def _batch_statistics_norm(inputs, gamma, beta, mask, count):

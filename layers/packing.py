@@ -4,7 +4,7 @@ The rows of a time step are together, longest utterance first, so that the utter
 rows of the previous step. Work on rows spends nothing on padding and needs no mask.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from official_utils.lazy import tf
@@ -57,13 +57,13 @@ def plan(lengths: "tf.Tensor", num_steps: "tf.Tensor | int") -> Packing:
 
 
 def pack(inputs: "tf.Tensor", packing: Packing) -> "tf.Tensor":
-  """Turn [batch, time, depth] into rows [rows, depth]."""
-  return _inverse_pair(inputs, packing)[0](inputs)
+  """Turn [batch, time, ...] into rows [rows, ...]."""
+  return _inverse_pair(inputs.shape[2:], packing)[0](inputs)
 
 
 def unpack(rows: "tf.Tensor", packing: Packing) -> "tf.Tensor":
-  """Turn rows [rows, depth] into [batch, time, depth], zero in the padding."""
-  return _inverse_pair(rows, packing)[1](rows)
+  """Turn rows [rows, ...] into [batch, time, ...], zero in the padding."""
+  return _inverse_pair(rows.shape[1:], packing)[1](rows)
 
 
 def neighbours(rows: "tf.Tensor", packing: Packing, is_later: bool) -> "tf.Tensor":
@@ -71,15 +71,14 @@ def neighbours(rows: "tf.Tensor", packing: Packing, is_later: bool) -> "tf.Tenso
   return _take(rows, packing.neighbours[is_later])
 
 
-def _inverse_pair(tensor: "tf.Tensor", packing: Packing) -> tuple[Callable, Callable]:
-  """Make both conversions; each is the other's gradient, and both are plain gathers."""
-  depth = tensor.shape[-1]
+def _inverse_pair(shape: Sequence[int], packing: Packing) -> tuple[Callable, Callable]:
+  """Make both conversions for rows of a shape; each is the other's gradient, and both are plain gathers."""
 
   def to_rows(padded):
-    return tf.ensure_shape(tf.gather(tf.reshape(padded, [-1, depth]), packing.sources), [None, depth])
+    return tf.ensure_shape(tf.gather(tf.reshape(padded, [-1, *shape]), packing.sources), [None, *shape])
 
   def to_padded(rows):
-    return tf.reshape(_take(rows, packing.targets), [-1, packing.num_steps, depth])
+    return tf.reshape(_take(rows, packing.targets), [-1, packing.num_steps, *shape])
 
   return (
     tf.custom_gradient(lambda padded: (to_rows(padded), to_padded)),
@@ -89,4 +88,4 @@ def _inverse_pair(tensor: "tf.Tensor", packing: Packing) -> tuple[Callable, Call
 
 def _take(rows, numbers):
   """Gather rows by numbers counted from 1; 0 gives zeros."""
-  return tf.gather(tf.pad(rows, [[1, 0], [0, 0]]), numbers)
+  return tf.gather(tf.pad(rows, [[1, 0], *[[0, 0]] * (rows.shape.rank - 1)]), numbers)

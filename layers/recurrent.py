@@ -4,12 +4,14 @@ The inputs of all time steps are projected in large matrix products; a loop over
 keeps the activations. The gradient's loop carries only the gradient of the state; the gradients of all weights are
 large matrix products after it. A step has only the utterances that are still running: going forward the rows of a state
 become fewer, going backward utterances join with a state of zero at their end.
+
+In half precision only products are rounded: states, activations and their gradients stay in single precision, which
+costs no time, because a step's products take most of it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from layers import cells, cudnn, packing
+from layers import cells, cudnn, packing, products, variables
 from official_utils.lazy import tf
 
 
@@ -21,7 +23,6 @@ def rnn_layer(
   layer_id: int,
   is_bidirectional: bool,
   kernel: str = "native",
-  compute_dtype: Any = None,
 ) -> "tf.Tensor":
   """Run one recurrent layer over a packed batch.
 
@@ -33,31 +34,29 @@ def rnn_layer(
     layer_id: the layer's number, from 1 on; part of the variables' names.
     is_bidirectional: whether a second cell runs from the end to the beginning.
     kernel: "native", or "cudnn" for the cells of `cudnn.RNN_MODES` on a GPU.
-    compute_dtype: the number format of products and steps; None for the inputs' own, which the variables always have.
 
   Returns:
     Rows [rows, hidden or 2 * hidden] in the inputs' number format.
   """
   cell = cells.SUPPORTED_RNNS[rnn_type](hidden_size)
-  rows = tf.cast(inputs, compute_dtype or inputs.dtype)
   names = [f"bidirectional_rnn/{side}/rnn_{side}_{layer_id}" for side in ("fw", "bw")]
   outputs = []
   for number, scope in enumerate(names if is_bidirectional else [f"rnn/rnn_fw_{layer_id}"]):
     with tf.compat.v1.variable_scope(scope):
-      values = _make_variables(cell, inputs, rows.dtype)
+      values = _make_variables(cell, inputs)
     if kernel == "cudnn":
-      outputs.append(cudnn.run_direction(rnn_type, rows, batch, values, is_backward=number == 1))
+      outputs.append(cudnn.run_direction(rnn_type, inputs, batch, values, is_backward=number == 1))
     else:
-      outputs.append(unroll(cell, batch, number == 1, *cell.project(rows, values)))
-  return tf.cast(tf.concat(outputs, axis=1), inputs.dtype)
+      outputs.append(unroll(cell, batch, number == 1, *cell.project(inputs, values)))
+  return tf.concat(outputs, axis=1)
 
 
-def _make_variables(cell: cells.Cell, inputs: "tf.Tensor", dtype: "tf.DType") -> dict[str, "tf.Tensor"]:
-  """Make a cell's variables in the inputs' number format; return their values in the given one."""
+def _make_variables(cell: cells.Cell, inputs: "tf.Tensor") -> dict[str, "tf.Tensor"]:
+  """Make a cell's variables; return their values in the inputs' number format."""
   values = {}
   for name, (shape, start) in cell.variables(inputs.shape[1]).items():
     initializer = None if start is None else tf.compat.v1.constant_initializer(start)
-    values[name] = tf.cast(tf.compat.v1.get_variable(name, shape, inputs.dtype, initializer), dtype)
+    values[name] = variables.make_value(name, shape, inputs.dtype, initializer)
   return values
 
 
@@ -78,35 +77,37 @@ def unroll(
     weights: the second result of `cell.project`.
 
   Returns:
-    Outputs [rows, hidden].
+    Outputs [rows, hidden], in the number format of the projected inputs.
   """
+  dtype = projected[0].dtype
 
   @tf.custom_gradient
   def run(projected, weights):
+    prepared = products.prepare(weights)
+
     def step(at, state):
-      state, saved = cell.step([at(tensor) for tensor in projected], state, weights)
+      state, saved = cell.step([at(tensor) for tensor in projected], state, prepared)
       return state, (*state, *saved)
 
     widths = [cell.hidden_size * width for width in (*[1] * cell.num_states, *cell.saved_widths)]
-    kept = _loop(cell, batch, is_backward, step, widths, projected[0].dtype)
+    kept = _loop(cell, batch, is_backward, step, widths, variables.stored_dtype(dtype))
     states, saved = kept[: cell.num_states], kept[cell.num_states :]
 
     def gradient(d_outputs):
       previous = [packing.neighbours(state, batch, is_later=is_backward) for state in states]
       factors = cell.factors(previous, states, saved)
-      # Transposed once here, because a transposed product inside the loop is several times slower.
-      transposed = [tf.transpose(weight) for weight in weights]
+      transposed = products.transpose(prepared)
 
       def step_back(at, d_state):
         d_state = (d_state[0] + at(d_outputs), *d_state[1:])
         return cell.step_gradient(d_state, [at(factor) for factor in factors], transposed)
 
       widths = [cell.hidden_size * width for width in cell.recorded_widths]
-      recorded = _loop(cell, batch, not is_backward, step_back, widths, d_outputs.dtype)
+      recorded = _loop(cell, batch, not is_backward, step_back, widths, dtype)
       d_projected, d_weights = cell.gradients(recorded, previous, saved)
       return [*d_projected, *d_weights]
 
-    return states[0], gradient
+    return tf.cast(states[0], dtype), gradient
 
   return run(projected, weights)
 
@@ -129,12 +130,12 @@ def _loop(
     is_backward: whether to go from the last step to the first.
     body: (at, state) -> (new state, tensors to record), where at(tensor) returns this step's rows.
     widths: the columns of each recorded tensor.
-    dtype: the number format of states and recorded tensors.
+    dtype: the number format of recorded tensors; that of states and of what `at` returns is single precision at least.
 
   Returns:
     The recorded tensors, [rows, columns].
   """
-  num_steps = tf.shape(batch.counts)[0]
+  num_steps, state_dtype = tf.shape(batch.counts)[0], variables.stored_dtype(dtype)
   # Computed before the loop, which only looks them up.
   begins = tf.stack([batch.starts, tf.zeros_like(batch.starts)], axis=1)
   sizes = tf.stack([batch.counts, tf.fill([num_steps], -1)], axis=1)
@@ -146,12 +147,12 @@ def _loop(
     begin, size = begins[time], sizes[time]
     # Neither copies anything if the number of rows stays the same.
     state = [tf.pad(each, pads[time]) if is_backward else tf.slice(each, [0, 0], size) for each in state]
-    state, recorded = body(lambda tensor: tf.slice(tensor, begin, size), state)
-    arrays = [array.write(time, tensor) for array, tensor in zip(arrays, recorded, strict=True)]
+    state, recorded = body(lambda tensor: tf.cast(tf.slice(tensor, begin, size), state_dtype), state)
+    arrays = [array.write(time, tf.cast(tensor, dtype)) for array, tensor in zip(arrays, recorded, strict=True)]
     return step + 1, [tf.ensure_shape(each, [None, cell.hidden_size]) for each in state], arrays
 
   num_rows = 0 if is_backward else tf.shape(batch.lengths)[0]
-  state = [tf.zeros([num_rows, cell.hidden_size], dtype)] * cell.num_states
+  state = [tf.zeros([num_rows, cell.hidden_size], state_dtype)] * cell.num_states
   arrays = [tf.TensorArray(dtype, num_steps, element_shape=[None, width], infer_shape=False) for width in widths]
   _, _, arrays = tf.while_loop(
     lambda step, *_: step < num_steps,

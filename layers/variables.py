@@ -1,10 +1,32 @@
-"""How the variables of a network begin."""
+"""How the variables of a network begin, and in which number format they are kept."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from official_utils.lazy import tf
+
+
+def is_half(dtype: "tf.DType") -> bool:
+  """Tell whether a number format has 16 bits."""
+  return dtype.size == 2
+
+
+def stored_dtype(dtype: "tf.DType") -> "tf.DType":
+  """Return the number format of the variables of a layer that computes in the given one: single precision at least."""
+  return tf.float32 if is_half(dtype) else dtype
+
+
+def make_value(name: str, shape: Sequence[int], dtype: "tf.DType", initializer: Any = None) -> "tf.Tensor":
+  """Make a variable and return its value in the number format that a layer computes in.
+
+  Args:
+    name: the variable's name.
+    shape: its shape.
+    dtype: the layer's number format.
+    initializer: None for TensorFlow's default.
+  """
+  return tf.cast(tf.compat.v1.get_variable(name, shape, stored_dtype(dtype), initializer), dtype)
 
 
 def seeded_by_name(getter: Callable, name: str, initializer: Any = None, **settings: Any) -> "tf.Variable":

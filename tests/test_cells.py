@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from layers import cells
+from layers import cells, products
 from official_utils.lazy import tf
 
 BATCH, DEPTH, HIDDEN = 3, 4, 5
@@ -63,7 +63,9 @@ def test_a_step_is_the_formula(rnn_type):
   inputs, state, values = random_numbers(cell)
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     projected, weights = cell.project(tf.constant(inputs), {name: tf.constant(value) for name, value in values.items()})
-    new_state, saved = session.run(cell.step(projected, [tf.constant(each) for each in state], weights))
+    new_state, saved = session.run(
+      cell.step(projected, [tf.constant(each) for each in state], products.prepare(weights))
+    )
   for ours, expected in zip(new_state, FORMULAS[rnn_type](inputs, state, values), strict=True):
     np.testing.assert_allclose(ours, expected, atol=1e-14)
   assert [each.shape[1] for each in saved] == [HIDDEN * width for width in cell.saved_widths]
@@ -76,12 +78,12 @@ def test_derivatives_of_a_step_equal_automatic_differentiation(rnn_type):
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     state = [tf.constant(each) for each in state]
     projected, weights = cell.project(tf.constant(inputs), {name: tf.constant(value) for name, value in values.items()})
-    new_state, saved = cell.step(projected, state, weights)
+    new_state, saved = cell.step(projected, state, products.prepare(weights))
     generator = np.random.default_rng(3)
     d_state = [tf.constant(generator.normal(size=[BATCH, HIDDEN])) for _ in state]
     expected = tf.gradients(new_state, [*state, *projected, *weights], d_state)
     factors = cell.factors(state, new_state, saved)
-    d_previous, recorded = cell.step_gradient(d_state, factors, [tf.transpose(weight) for weight in weights])
+    d_previous, recorded = cell.step_gradient(d_state, factors, products.transpose(products.prepare(weights)))
     d_projected, d_weights = cell.gradients(recorded, state, saved)
     ours, expected = session.run([[*d_previous, *d_projected, *d_weights], expected])
     widths = [each.shape[1] for each in recorded]

@@ -39,6 +39,22 @@ def test_convolution_equals_a_plain_loop(layout, number):
   np.testing.assert_array_equal(new_lengths, [convolution.output_size(length, spec) for length in (23, 7)])
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_comes_close_over_the_same_float32_kernel(dtype):
+  inputs = np.random.default_rng(2).normal(size=[1, 60, 30, 1]).astype(np.float32)
+  spec = convolution.ConvSpec((5, 7), (2, 2), filters=3)
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    outputs = []
+    for each in (tf.float32, tf.as_dtype(dtype)):
+      with tf.compat.v1.variable_scope("", reuse=tf.compat.v1.AUTO_REUSE):
+        outputs.append(convolution.conv_layer(tf.constant(inputs, each), tf.constant([60]), spec, "cnn")[0])
+    assert [variable.dtype.base_dtype for variable in tf.compat.v1.global_variables()] == [tf.float32]
+    session.run(tf.compat.v1.global_variables_initializer())
+    exact, close = session.run(outputs)
+  assert close.dtype == tf.as_dtype(dtype).as_numpy_dtype
+  assert 0 < np.linalg.norm(exact - close.astype(np.float32)) < 0.01 * np.linalg.norm(exact)
+
+
 def test_output_length_equals_the_original_network():
   shapes = fixture_files.load_json("lengths")["conv_output_shape_by_frames"]
   first, second = deep_speech_model.CONV_LAYOUTS["official"]

@@ -126,8 +126,8 @@ def test_graph_has_the_same_variables_shapes_and_gradients(rnn_type, dtype, is_b
     with tf.Graph().as_default() as graph:
       inputs = tf.compat.v1.placeholder(tf.float32, [None, None, DEPTH])
       batch = packing.plan(tf.compat.v1.placeholder(tf.int32, [None]), tf.shape(inputs)[1])
-      rows = packing.pack(inputs, batch)
-      outputs = recurrent.rnn_layer(rows, batch, rnn_type, HIDDEN, 1, is_bidirectional, kernel, dtype)
+      rows = tf.cast(packing.pack(inputs, batch), dtype or tf.float32)
+      outputs = recurrent.rnn_layer(rows, batch, rnn_type, HIDDEN, 1, is_bidirectional, kernel)
       variables = tf.compat.v1.trainable_variables()
       gradients = tf.gradients(outputs, [inputs, *variables])
       shapes = {variable.op.name: gradient.shape for variable, gradient in zip(variables, gradients[1:], strict=True)}

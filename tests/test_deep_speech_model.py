@@ -185,6 +185,24 @@ def test_training_in_half_precision_descends_beside_float32(compute_dtype, toler
   assert exact_losses[-1] < 0.7 * exact_losses[0]
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_in_bfloat16_padding_changes_nothing_and_logits_are_float32(training):
+  settings = networks.with_masks(small_network.of_original(fixture_files.load_model("gru_l2_bias")[1]["config"]))
+  lengths = [24, 30, 1, 27]
+  parts = utterances(lengths)
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    features = tf.compat.v1.placeholder(tf.float32, [None, None, BINS, 1])
+    model = networks.make_network(settings, len(LABELS), compute_dtype="bfloat16")
+    logits, steps = model(features, tf.constant(lengths), training)
+    session.run(tf.compat.v1.global_variables_initializer())
+    exact, steps = session.run([logits, steps], {features: batch(parts, 30, 0.0)})
+    padded = session.run(logits, {features: batch(parts, 200, np.nan)})
+  assert exact.dtype == np.float32
+  for left, right, length in zip(exact, padded, steps, strict=True):
+    # Sums in another order may round the other way, by a unit in the last of 8 bits.
+    np.testing.assert_allclose(left[:length], right[:length], atol=np.abs(exact).max() * 2**-6)
+
+
 def test_first_weights_depend_on_seed_and_name_alone():
   def weights(seed: int, num_operations: int):
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:

@@ -9,11 +9,11 @@ from official_utils.lazy import tf
 LENGTHS = [3, 7, 5]
 
 
-def run(inputs, mask, training: bool, updates: int = 0):
+def run(inputs, mask, training: bool, updates: int = 0, dtype=None):
   """Return the outputs, and the moving averages after some updates."""
   with tf.Graph().as_default():
     mask = None if mask is None else tf.constant(mask, inputs.dtype)
-    outputs = normalization.batch_norm(tf.constant(inputs), training, "bn", mask)
+    outputs = normalization.batch_norm(tf.constant(inputs, dtype), training, "bn", mask)
     update_ops = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS)
     averages = [variable for variable in tf.compat.v1.global_variables() if "moving" in variable.op.name]
     with tf.compat.v1.Session() as session:
@@ -85,3 +85,34 @@ def test_without_names_layers_are_called_as_in_the_originals_checkpoints():
       normalization.batch_norm(tf.zeros([2, 3, 4]), training=False)
     names = {variable.op.name.split("/")[0] for variable in tf.compat.v1.global_variables()}
   assert names == {"batch_normalization", "batch_normalization_1", "batch_normalization_2"}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("shape", [[40, 4], [2, 10, 6, 4]])
+@pytest.mark.parametrize("training", [True, False])
+def test_half_precision_keeps_variables_and_statistics_in_single_precision(shape, training, dtype):
+  # Exact in both formats, so that only the outputs are rounded.
+  inputs = np.random.default_rng(5).integers(-8, 9, shape) / 4.0
+  outputs, averages = run(inputs, None, training=training, updates=3, dtype=dtype)
+  exact, exact_averages = run(inputs.astype(np.float32), None, training=training, updates=3)
+  assert (outputs.dtype, averages[0].dtype) == (tf.as_dtype(dtype).as_numpy_dtype, np.float32)
+  np.testing.assert_allclose(averages, exact_averages, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(outputs.astype(np.float32), exact, atol=2**-7)
+
+
+@pytest.mark.parametrize("shape", [[40, 4], [2, 10, 6, 4]])
+def test_half_precisions_gradients_come_close(shape):
+  rng = np.random.default_rng(6)
+  inputs, weights = rng.integers(-8, 9, shape) / 4.0, rng.integers(-8, 9, shape) / 4.0
+  gradients = []
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    for dtype in (tf.float32, tf.bfloat16):
+      with tf.compat.v1.variable_scope("", reuse=tf.compat.v1.AUTO_REUSE):
+        rows = tf.constant(inputs, dtype)
+        outputs = normalization.batch_norm(rows, True, "bn")
+      variables = tf.compat.v1.trainable_variables()
+      gradients.append(tf.gradients(outputs, [rows, *variables], tf.constant(weights, dtype)))
+    session.run(tf.compat.v1.global_variables_initializer())
+    exact, close = session.run(gradients)
+  for left, right in zip(exact, close, strict=True):
+    assert np.linalg.norm(left - right.astype(np.float32)) < 0.01 * np.linalg.norm(left)

@@ -139,9 +139,11 @@ def test_half_precision_comes_close_over_the_same_float32_variables(rnn_type, co
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     inputs = tf.constant(generator.normal(size=[3, 12, 8]).astype(np.float32))
     fetches = []
-    for dtype in (None, compute_dtype):
-      with tf.compat.v1.variable_scope("", reuse=dtype is not None):
-        outputs = run_layer(inputs, lengths, rnn_type, 6, is_bidirectional=True, compute_dtype=dtype)
+    for dtype in (tf.float32, tf.as_dtype(compute_dtype)):
+      with tf.compat.v1.variable_scope("", reuse=dtype is not tf.float32):
+        outputs = run_layer(tf.cast(inputs, dtype), lengths, rnn_type, 6, is_bidirectional=True)
+      assert outputs.dtype == dtype
+      outputs = tf.cast(outputs, tf.float32)
       variables = tf.compat.v1.trainable_variables()
       fetches.append([outputs, *tf.gradients(tf.reduce_sum(tf.square(outputs)), [inputs, *variables])])
     assert {variable.dtype.base_dtype for variable in variables} == {tf.float32}
