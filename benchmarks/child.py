@@ -70,9 +70,10 @@ def define_torch_flag() -> None:
 
 
 def check_torch(options: flags.FlagValues) -> None:
-  """Refuse --peer=torch where there is no PyTorch."""
-  if "torch" in options.peer and not os.path.exists(options.torch_python):
+  """Refuse PyTorch as a peer where there is none."""
+  peers = [peer for peer in options.peer if peer.startswith("torch")]
+  if peers and not os.path.exists(options.torch_python):
     raise UserError(
-      f"--peer=torch needs PyTorch, and --torch_python={options.torch_python} does not exist; make it with "
+      f"--peer={peers[0]} needs PyTorch, and --torch_python={options.torch_python} does not exist; make it with "
       "`make bench-venv`, or name a Python with PyTorch"
     )

@@ -10,7 +10,9 @@ import sys
 if __name__ == "__main__":
   sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+import copy
 import dataclasses
+import functools
 import json
 import multiprocessing
 import resource
@@ -33,6 +35,16 @@ from official_utils.misc.errors import UserError
 SHAPES = {
   "A": {"rnn_type": "gru", "rnn_hidden_layers": 5, "rnn_hidden_size": 800, "batch_size": 8, "frames": 400},
   "B": {"rnn_type": "gru", "rnn_hidden_layers": 3, "rnn_hidden_size": 256, "batch_size": 16, "frames": 800},
+  # What `make demo` trains, with utterances of its median length.
+  "demo": {
+    "rnn_type": "gru",
+    "rnn_hidden_layers": 2,
+    "rnn_hidden_size": 256,
+    "conv_layout": "paper",
+    "stride_ms": 20,
+    "batch_size": 8,
+    "frames": 110,
+  },
 }
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 LABELS = " abcdefghijklmnopqrstuvwxyz'-"
@@ -93,8 +105,11 @@ def make_batch(batch_size: int, num_frames: int, is_ragged: bool) -> Batch:
   return Batch(features, labels)
 
 
-def build_ours(options: flags.FlagValues, batch: Batch) -> Step:
-  """Build the step of `deep_speech.model_fn` with everything that the flags set."""
+def build_ours(options: flags.FlagValues, batch: Batch, dtype: str | None = None) -> Step:
+  """Build the step of `deep_speech.model_fn` with everything that the flags set, or in another number format."""
+  if dtype:
+    options = copy.deepcopy(options)
+    options.dtype = dtype
   estimator = deep_speech.make_estimator(options, LABELS, _devices(options))
 
   def add_train_op(features, labels):
@@ -122,8 +137,14 @@ def build_original_form(options: flags.FlagValues, batch: Batch) -> Step:
   return _build(add_train_op, batch, _session_config(options))
 
 
-def start_torch(options: flags.FlagValues, batch: Batch) -> Callable[[], object]:
-  """Start PyTorch in its own process; return a function that makes it train one step."""
+def start_torch(options: flags.FlagValues, batch: Batch, number_format: str) -> Callable[[], object]:
+  """Start PyTorch in its own process; return a function that makes it train one step.
+
+  Args:
+    options: the flags.
+    batch: its lengths shape PyTorch's own noise.
+    number_format: see `torch_network.py`.
+  """
   settings = _network_settings(options) | {
     "num_bins": NUM_BINS,
     "num_classes": len(LABELS),
@@ -131,6 +152,7 @@ def start_torch(options: flags.FlagValues, batch: Batch) -> Callable[[], object]
     "threads": options.intra_op_parallelism_threads,
     "lengths": batch.features["input_length"][:, 0].tolist(),
     "label_counts": batch.features["label_length"][:, 0].tolist(),
+    "number_format": number_format,
   }
   process = child.Child([options.torch_python, os.path.join(FOLDER, "torch_network.py"), json.dumps(settings)])
   return lambda: process.ask("step")
@@ -138,7 +160,9 @@ def start_torch(options: flags.FlagValues, batch: Batch) -> Callable[[], object]
 
 BUILDERS = {timing.OURS: build_ours, "original_form": build_original_form}
 FORMS = {name: lambda *arguments, build=build: build(*arguments).run for name, build in BUILDERS.items()}
-FORMS["torch"] = start_torch
+FORMS["fp32"] = lambda *arguments: build_ours(*arguments, dtype="fp32").run
+TORCH_PEERS = {"torch": "fp32", "torch_autocast": "bf16", "torch_bf16": "bf16_weights"}
+FORMS |= {name: functools.partial(start_torch, number_format=value) for name, value in TORCH_PEERS.items()}
 
 
 def _build(add_train_op: Callable, batch: Batch, config) -> Step:
@@ -182,7 +206,7 @@ def define_step_flags() -> None:
   flags.DEFINE_enum("profile", None, list(BUILDERS), "Instead, show where the step of this form spends its time.")
   flags.DEFINE_boolean("memory", False, "Instead, show the memory that steps take, compared with the original's form.")
   child.define_torch_flag()
-  timing.define_timing_flags(["original_form", "torch"])
+  timing.define_timing_flags(["original_form", "fp32", *TORCH_PEERS])
 
 
 def describe(options: flags.FlagValues) -> str:
