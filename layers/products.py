@@ -59,10 +59,10 @@ def _make_factor(matrix: "tf.Tensor") -> Factor:
 
 def _transpose(factor: Factor) -> Factor:
   """Transpose a factor."""
-  if variables.is_half(factor.pieces[0].dtype):
+  if len(factor.pieces) > 1:
     return factor._replace(is_transposed=True)
-  # Done once, because in single precision a product that transposes its factor is several times slower.
-  return Factor([tf.transpose(piece) for piece in factor.pieces])
+  # Once, because a product that transposes its factor is slower: in single precision several times.
+  return Factor([tf.transpose(factor.pieces[0])])
 
 
 def _num_bytes(matrix: "tf.Tensor") -> int:
