@@ -56,6 +56,7 @@ WITHOUT_TENSORFLOW = {
   "data.vocabulary",
   "decoder",
   "language_model",
+  "official_utils.misc.nvidia",
   "scoring",
   "settings",
   "transcripts",
