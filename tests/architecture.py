@@ -53,6 +53,7 @@ WITHOUT_TENSORFLOW = {
   "data.featurizer",
   "data.manifest",
   "data.segments",
+  "data.suggestions",
   "data.vocabulary",
   "decoder",
   "language_model",
