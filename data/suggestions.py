@@ -23,6 +23,7 @@ class Size(NamedTuple):
     learning_rate: the highest of the schedule.
     epochs: at least.
     warmup_steps: at most.
+    steps: at least, however few the utterances are.
     speed: seconds of audio that training gets through in a second on one core of a CPU.
   """
 
@@ -32,6 +33,7 @@ class Size(NamedTuple):
   learning_rate: float
   epochs: int
   warmup_steps: int = 0
+  steps: int = 2000
   speed: float = math.nan
 
 
@@ -64,7 +66,8 @@ TONES = Size(
   {"rnn_hidden_layers": 2, "rnn_hidden_size": 128, "wer_threshold": 0.05},
   batch_size=8,
   learning_rate=0.002,
-  epochs=20,
+  epochs=8,
+  steps=800,
   speed=40,
 )
 
@@ -80,10 +83,9 @@ DEFAULTS = {
   "warmup_steps": 0,
 }
 # A network needs some thousands of steps, however little there is to learn: few utterances make small batches first,
-# and then more epochs.
-LEAST_STEPS = 2000
+# and then more epochs. The end of a cycle takes seconds: graphs are built, the evaluation set is scored, a model is
+# exported.
 LEAST_BATCH = 4
-# The end of a cycle takes seconds: graphs are built, the evaluation set is scored, a model is exported.
 LEAST_STEPS_A_CYCLE = 100
 
 
@@ -108,7 +110,7 @@ def suggest_flags(size: Size, num_utterances: int, num_gpus: int) -> dict[str, A
   batch_size = _batch_size(size.batch_size, num_utterances, num_gpus)
   steps = math.ceil(num_utterances / batch_size)
   cycle = math.ceil(LEAST_STEPS_A_CYCLE / steps)
-  num_cycles = math.ceil(max(size.epochs, LEAST_STEPS / steps) / cycle)
+  num_cycles = math.ceil(max(size.epochs, size.steps / steps) / cycle)
   values = {
     "batch_size": batch_size,
     "learning_rate": size.learning_rate,
