@@ -24,18 +24,17 @@ from absl import flags
 import exports
 import inference
 import networks
-import speech_flags
 import transcribe
 from benchmarks import child, input_pipeline, original_evaluation, original_form, original_input, timing
 from data import dataset as speech_dataset
-from data import download, manifest, vocabulary
+from data import manifest, suggestions, vocabulary
 from data.features import make_features
 from official_utils.flags import core as flags_core
 from official_utils.lazy import tf
-from settings import ModelSettings
+from settings import ModelSettings, make_settings
 
-# The flags of deep_speech.py that make each network.
-NETWORKS = {"default": "", "demo": download.CORPORA["mrt"].training_flags}
+# What differs from the default settings.
+NETWORKS = {"default": {}, "demo": suggestions.SMALL.flags}
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 CHECKPOINT, EXPORT, MANIFEST = "model.ckpt", "export", "corpus.tsv"
 
@@ -62,11 +61,8 @@ def define_benchmark_flags() -> None:
 
 
 def read_settings(network: str) -> ModelSettings:
-  """Return the settings that a network's flags stand for."""
-  values = flags.FlagValues()
-  speech_flags.define_deep_speech_flags(values)
-  values(["deep_speech.py", *NETWORKS[network].split()])
-  return speech_flags.model_settings(values)
+  """Return the settings of a network, by the name that --network has for it."""
+  return make_settings(NETWORKS[network])
 
 
 def write_model(settings: ModelSettings, folder: str) -> None:

@@ -18,9 +18,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from absl import flags
 
-from data import vocabulary
+from data import manifest, suggestions, vocabulary
 from data.corpora import an4, common_voice, folder, librispeech, ljspeech, mrt, text, tones, utterances, voxforge
+from data.suggestions import Size
 from official_utils.flags import core as flags_core
+from official_utils.misc import nvidia, parallel
 from official_utils.misc.errors import UserError
 
 
@@ -34,40 +36,31 @@ class Corpus(NamedTuple):
   Attributes:
     download: brings audio and transcripts to the disk.
     prepare: writes the manifests and returns their paths by name; "train", "dev" and "test" are those to train with.
-    training_flags: flags that train a good network on it.
+    on_cpu: how to train on it on a CPU; None goes by its hours.
+    on_gpus: how to train on it on GPUs; None goes by its hours.
   """
 
   download: Callable[..., None]
   prepare: Callable[..., dict[str, str]]
-  training_flags: str = ""
+  on_cpu: Size | None = None
+  on_gpus: Size | None = None
 
 
 Result = TypeVar("Result")
 
 SPLITS = utterances.SPLITS
 CORPORA = {
-  "librispeech": Corpus(librispeech.download_librispeech, librispeech.prepare_librispeech, "--num_gpus=-1"),
-  "mini_librispeech": Corpus(
-    librispeech.download_mini_librispeech, librispeech.prepare_mini_librispeech, "--num_gpus=-1"
+  "librispeech": Corpus(
+    librispeech.download_librispeech, librispeech.prepare_librispeech, on_gpus=suggestions.ORIGINAL
   ),
-  # Half the frames and bins of the default: twice the epochs in the same time.
-  "mrt": Corpus(
-    mrt.download_mrt,
-    mrt.prepare_mrt,
-    "--rnn_hidden_layers=2 --rnn_hidden_size=256 --conv_layout=paper --stride_ms=20 --batch_size=8 "
-    "--learning_rate=0.0008 --train_epochs=20 --num_gpus=0",
-  ),
+  "mini_librispeech": Corpus(librispeech.download_mini_librispeech, librispeech.prepare_mini_librispeech),
+  "mrt": Corpus(mrt.download_mrt, mrt.prepare_mrt),
   "an4": Corpus(an4.download_an4, an4.prepare_an4),
   "common_voice": Corpus(common_voice.download_common_voice, common_voice.prepare_common_voice),
   "voxforge": Corpus(voxforge.download_voxforge, voxforge.prepare_voxforge),
   "ljspeech": Corpus(ljspeech.download_ljspeech, ljspeech.prepare_ljspeech),
   "folder": Corpus(folder.download_folder, folder.prepare_folder),
-  "tones": Corpus(
-    tones.download_tones,
-    tones.prepare_tones,
-    "--rnn_hidden_layers=2 --rnn_hidden_size=128 --batch_size=8 --learning_rate=0.002 --train_epochs=8 "
-    "--wer_threshold=0.05 --num_gpus=0",
-  ),
+  "tones": Corpus(tones.download_tones, tones.prepare_tones, suggestions.TONES, suggestions.TONES),
 }
 
 
@@ -195,33 +188,59 @@ def main(_: list[str]) -> None:
   for path in dict.fromkeys(manifests.values()):
     print(f"  {path}")
   limits = [f"--{name}" for name in ("subsets", *(f"{split}_only" for split in SPLITS)) if values[name]]
+  model_dir = utterances.model_folder(flags_obj.data_dir, flags_obj.corpus)
   given = flags_obj["vocabulary_file"]
-  print(training_hint(corpus, manifests, limits, given.value if given.present else None))
+  vocabulary_file = given.value if given.present else None
+  num_gpus = len(nvidia.list_devices())
+  print(_find_gap(manifests, limits) or training_hint(corpus, manifests, model_dir, num_gpus, vocabulary_file))
+
+
+def _find_gap(manifests: dict[str, str], limits: Sequence[str]) -> str | None:
+  """Say which manifest training lacks, and how to come by it; return None if it lacks none.
+
+  Args:
+    manifests: those that were written, by name.
+    limits: the flags given that leave a part of the corpus out.
+  """
+  missing = [split for split in ("train", "dev") if split not in manifests]
+  if not missing:
+    return None
+  if limits:
+    remedy = f"without {' and '.join(limits)}, all sets of the corpus are made"
+  else:
+    remedy = "`python data/curate.py split` makes both of one manifest"
+  return f"Training takes a train and a dev manifest, and there is no {' and no '.join(missing)} set; {remedy}."
 
 
 def training_hint(
-  corpus: Corpus, manifests: dict[str, str], limits: Sequence[str] = (), vocabulary_file: str | None = None
+  corpus: Corpus, manifests: dict[str, str], model_dir: str, num_gpus: int, vocabulary_file: str | None = None
 ) -> str:
-  """Say how to train on what was fetched.
+  """Say how to train on what was fetched: in the last line, as a command.
 
   Args:
     corpus: what was fetched.
-    manifests: those that were written, by name.
-    limits: the flags given that leave a part of the corpus out.
+    manifests: those that were written, by name; "train" and "dev" are among them.
+    model_dir: where the model goes.
+    num_gpus: how many GPUs the machine shows; 0 to train on the CPU.
     vocabulary_file: the vocabulary given; None for the default.
   """
-  missing = [split for split in ("train", "dev") if split not in manifests]
-  if missing:
-    if limits:
-      remedy = f"without {' and '.join(limits)}, all sets of the corpus are made"
-    else:
-      remedy = "`python data/curate.py split` makes both of one manifest"
-    return f"Training takes a train and a dev manifest, and there is no {' and no '.join(missing)} set; {remedy}."
+  entries = manifest.read_manifest(manifests["train"])
+  hours = sum(manifest.size_to_duration(entry.size) for entry in entries) / 3600
+  size = (corpus.on_gpus if num_gpus else corpus.on_cpu) or suggestions.choose_size(hours, num_gpus)
+  suggested = suggestions.suggest_flags(size, len(entries), num_gpus)
   names = {"train": "train_data_dir", "dev": "eval_data_dir", "test": "test_data_dir"}
-  arguments = [f"--{flag}={shlex.quote(manifests[name])}" for name, flag in names.items() if name in manifests]
+  paths = {flag: manifests[name] for name, flag in names.items() if name in manifests} | {"model_dir": model_dir}
   if vocabulary_file:
-    arguments.append(f"--vocabulary_file={shlex.quote(vocabulary_file)}")
-  return f"Train on it with\n  python deep_speech.py {' '.join(arguments)} {corpus.training_flags}".rstrip()
+    paths["vocabulary_file"] = vocabulary_file
+  arguments = [f"--{name}={shlex.quote(str(value))}" for name, value in (suggested | paths).items()]
+  if num_gpus:
+    where = f"on {num_gpus} NVIDIA GPU{'s' * (num_gpus > 1)}"
+  else:
+    num_cores = parallel.available_cpus()
+    time = suggestions.say_duration(suggestions.training_seconds(size, suggested, hours, num_cores))
+    where = f"on the CPU (no NVIDIA GPU is to be seen; roughly {time} on {num_cores} cores)"
+  heading = f"Train on {len(entries)} utterances, {hours:.3g} hours, {where} with"
+  return f"{heading}\n  python deep_speech.py {' '.join(arguments)}"
 
 
 def _call(function: Callable[..., Result], values: dict[str, Any]) -> Result:

@@ -9,11 +9,26 @@ import sys
 
 import pytest
 import recordings
+import runs
 
 from data import download
-from data.manifest import read_manifest
+from data.manifest import Entry, duration_to_size, read_manifest, write_manifest
 
 COMMAND = os.path.abspath(download.__file__)
+
+
+@pytest.fixture(autouse=True)
+def without_gpu(monkeypatch):
+  """Hide the machine's GPUs: what is suggested depends on them."""
+  monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def options_of(printed: str) -> dict[str, str]:
+  """Read the command in the last line as a shell does; return its flags."""
+  program, script, *options = shlex.split(printed.splitlines()[-1])
+  assert (program, script) == ("python", "deep_speech.py")
+  assert all(option.startswith("--") and "=" in option for option in options)
+  return dict(option.removeprefix("--").split("=", 1) for option in options)
 
 
 def run(folder, *arguments: str) -> subprocess.CompletedProcess:
@@ -109,27 +124,98 @@ def test_lets_no_other_download_into_the_folder(tmp_path):
   assert re.search(r"another download\.py is at work there", done.stderr)
 
 
-def test_the_command_to_train_with_can_be_pasted_into_a_shell():
-  corpus = download.CORPORA["librispeech"]
-  hint = download.training_hint(corpus, {"train": "my data/a+b.csv", "dev": "d.csv"})
-  words = shlex.split(hint.splitlines()[-1])
-  assert words[2:] == ["--train_data_dir=my data/a+b.csv", "--eval_data_dir=d.csv", "--num_gpus=-1"]
-  hint = download.training_hint(corpus, {"train": "a.csv", "dev": "d.csv"}, vocabulary_file="my words.txt")
-  assert "--vocabulary_file=my words.txt" in shlex.split(hint.splitlines()[-1])
+def test_suggests_a_training_that_fits_a_few_recordings(tmp_path):
+  for number in range(30):
+    recordings.write(tmp_path / "my own" / f"{number}.wav", 1 + number / 10)
+    recordings.write_text(tmp_path / "my own" / f"{number}.txt", "ja")
+  (tmp_path / "my words.txt").write_text("j\na\n-\n")
+  done = run(tmp_path, "--corpus=folder", "--source=my own", "--data_dir=my data", "--vocabulary_file=my words.txt")
+  assert done.returncode == 0, done.stderr
+  where = r"on the CPU \(no NVIDIA GPU is to be seen; roughly \d minutes on \d+ cores\)"
+  assert re.fullmatch(rf"Train on 24 utterances, 0\.017 hours, {where} with", done.stdout.splitlines()[-2])
+  options = options_of(done.stdout)
+  assert (
+    options.items()
+    >= {
+      "train_data_dir": "my data/folder/train.tsv",
+      "eval_data_dir": "my data/folder/dev.tsv",
+      "vocabulary_file": "my words.txt",
+      "model_dir": "my data/model-folder",
+      "num_gpus": "0",
+      "rnn_hidden_layers": "2",
+      "batch_size": "4",
+      "train_epochs": "340",
+      "epochs_between_evals": "17",
+      "dtype": "auto",
+    }.items()
+  )
 
 
-def test_help_names_every_flag_without_loading_tensorflow(tmp_path):
+def make_manifests(folder, num_utterances: int, seconds: float) -> dict[str, str]:
+  """Write manifests of recordings that nobody will look for."""
+  entries = [Entry(f"{number}.wav", duration_to_size(seconds), "a") for number in range(num_utterances)]
+  manifests = {"train": str(folder / "my train.csv"), "dev": str(folder / "d.csv")}
+  for path in manifests.values():
+    write_manifest(path, entries)
+  return manifests
+
+
+def test_librispeech_is_trained_on_gpus_as_by_the_original(tmp_path):
+  manifests = make_manifests(tmp_path, 13000, 12.5)
+  hint = download.training_hint(download.CORPORA["librispeech"], manifests, "m", 8)
+  assert hint.startswith(
+    "Train on 13000 utterances, 45.1 hours, on 8 NVIDIA GPUs with\n  python deep_speech.py --num_gpus=-1 "
+  )
+  assert options_of(hint) == {
+    "num_gpus": "-1",
+    "train_data_dir": manifests["train"],
+    "eval_data_dir": manifests["dev"],
+    "model_dir": "m",
+    "warmup_steps": "1000",
+    "dtype": "auto",
+    "clip_norm": "5",
+    "learning_rate_schedule": "cosine",
+  }
+  hint = download.training_hint(download.CORPORA["librispeech"], manifests, "m", 0)
+  assert "on the CPU" in hint
+  assert options_of(hint).items() >= {"num_gpus": "0", "rnn_hidden_size": "512", "batch_size": "32"}.items()
+
+
+@pytest.mark.parametrize("num_gpus", [0, 1])
+def test_every_corpus_gets_a_command_that_the_program_understands(num_gpus, tmp_path):
+  manifests = make_manifests(tmp_path, 1000, 2.0)
+  known = runs.parse()
+  for name, corpus in download.CORPORA.items():
+    hint = download.training_hint(corpus, manifests | {"test": "t.csv"}, f"model-{name}", num_gpus, "v.txt")
+    options = options_of(hint)
+    assert options["test_data_dir"] == "t.csv"
+    runs.parse(*(f"--{flag}={value}" for flag, value in options.items() if flag in known and flag != "dtype"))
+
+
+def run_without_tensorflow(folder, *arguments: str) -> str:
+  """Run the command and make sure that it has not loaded TensorFlow; return what it printed."""
   script = (
     "import runpy, sys\n"
-    f"sys.argv = [{COMMAND!r}, '--help']\n"
+    f"sys.argv = {[COMMAND, *arguments]}\n"
     "try:\n"
     f"  runpy.run_path({COMMAND!r}, run_name='__main__')\n"
     "except SystemExit as end:\n"
     "  assert not end.code, end.code\n"
     "assert 'tensorflow' not in sys.modules\n"
   )
-  done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-  assert done.returncode == 0, done.stderr
+  done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=300)
+  assert (done.returncode, done.stderr) == (0, "")
+  return done.stdout
+
+
+def test_help_names_every_flag_without_loading_tensorflow(tmp_path):
+  printed = run_without_tensorflow(tmp_path, "--help")
   names = "data_dir corpus subsets mirror max_duration to_wav train_only dev_only test_only seed"
   for flag in names.split():
-    assert f"--{flag}" in done.stdout
+    assert f"--{flag}" in printed
+
+
+def test_finds_the_device_without_loading_tensorflow(tmp_path):
+  options = options_of(run_without_tensorflow(tmp_path, "--corpus=tones", "--data_dir=here"))
+  assert (options["num_gpus"], options["model_dir"]) == ("0", "here/model-tones")
+  assert "model-tones" not in os.listdir(tmp_path / "here")

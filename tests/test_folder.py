@@ -6,7 +6,7 @@ import zipfile
 import pytest
 import recordings
 
-from data.corpora import folder
+from data.corpora import folder, utterances
 from data.corpora.utterances import Options
 from data.manifest import read_manifest
 from official_utils.misc.errors import UserError
@@ -44,6 +44,23 @@ def test_takes_audio_with_a_transcript_beside_it(tmp_path, capsys):
   assert f"left out: {tmp_path}/mine/f.wav: no text of the same name is beside it" in err.splitlines()
   assert f"left out: {tmp_path}/mine/readme.txt: no audio of the same name is beside it" in err.splitlines()
   assert "e.MP3" not in merged(folder.prepare_folder(str(tmp_path / "data"), str(tmp_path / "mine")))
+
+
+def test_does_not_search_the_model_that_was_trained_beside_the_recordings(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  recordings.write(tmp_path / "a.wav")
+  recordings.write_text(tmp_path / "a.txt", "a")
+  first = folder.prepare_folder(".", str(tmp_path))
+  assert "left out" not in capsys.readouterr().err
+  model_dir = utterances.model_folder(".", "folder")
+  recordings.write_text(tmp_path / model_dir / "vocabulary.txt", "a\n-\n")
+  recordings.write_text(tmp_path / model_dir / "export" / "best" / "1" / "assets" / "vocabulary.txt", "a\n-\n")
+  assert folder.prepare_folder(".", str(tmp_path)) == first
+  assert "left out" not in capsys.readouterr().err
+  # One of that name elsewhere has recordings like any other.
+  recordings.write(tmp_path / "more" / "model-folder" / "b.wav")
+  recordings.write_text(tmp_path / "more" / "model-folder" / "b.txt", "b")
+  assert merged(folder.prepare_folder(".", str(tmp_path))) == {"a.wav": "a", "b.wav": "b"}
 
 
 def test_takes_an_archive(tmp_path):

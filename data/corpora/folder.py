@@ -55,16 +55,22 @@ def prepare_folder(
       raise UserError(f"--source={source}: the manifests would overwrite it; give another --data_dir")
     parts = _read_table(source)
   else:
-    parts = _read_tree(utterances.locate_source(source, data_dir, "folder"))
+    model_dir = utterances.model_folder(data_dir, "folder")
+    parts = _read_tree(utterances.locate_source(source, data_dir, "folder"), os.path.realpath(model_dir))
   chosen = {split: parts[split] for split in splits}
   return utterances.prepare_splits(folder, chosen, options)
 
 
-def _read_tree(root: str) -> dict[str, list[Utterance]]:
-  """List the audio files below a folder that have transcripts; name audio without text, and text without audio."""
+def _read_tree(root: str, left_out: str) -> dict[str, list[Utterance]]:
+  """List the audio files below a folder that have transcripts; name audio without text, and text without audio.
+
+  Args:
+    root: the folder.
+    left_out: the real path of a folder that is not searched, as models have files that end with .txt.
+  """
   found, without_text, without_audio = [], [], []
   for folder, subfolders, names in os.walk(root):
-    subfolders.sort()
+    subfolders[:] = sorted(name for name in subfolders if os.path.realpath(os.path.join(folder, name)) != left_out)
     files = [os.path.splitext(os.path.join(folder, name)) for name in sorted(names)]
     audio = [(stem, ending) for stem, ending in files if ending.lower() in SUFFIXES]
     for stem, ending in audio:

@@ -295,6 +295,11 @@ def source_folder(data_dir: str, corpus: str) -> str:
   return os.path.join(data_dir, corpus, "source")
 
 
+def model_folder(data_dir: str, corpus: str) -> str:
+  """Name the folder for models of a corpus: one that nothing which prepares the corpus counts, fills or removes."""
+  return os.path.join(data_dir, f"model-{corpus}")
+
+
 def read_text(path: str) -> str:
   """Read a file of transcripts; bytes that are not UTF-8 become characters that are in no vocabulary."""
   try:

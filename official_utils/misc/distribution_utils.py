@@ -1,6 +1,5 @@
 """Devices, and how several of them train one model."""
 
-import glob
 import json
 import os
 from collections.abc import Sequence
@@ -8,9 +7,8 @@ from collections.abc import Sequence
 from absl import logging
 
 from official_utils.lazy import tf
+from official_utils.misc import nvidia
 from official_utils.misc.errors import UserError
-
-_NVIDIA_TRACES = ("dev/nvidia[0-9]*", "proc/driver/nvidia/gpus/*")
 
 
 def list_devices(num_gpus: int | None, root: str = "/") -> list[str]:
@@ -89,12 +87,10 @@ def refuse_unused_nvidia_device(root: str = "/") -> None:
   Raises:
     UserError: there is such a device, and CUDA_VISIBLE_DEVICES does not hide it.
   """
-  if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-    return
-  traces = [path for pattern in _NVIDIA_TRACES for path in sorted(glob.glob(os.path.join(root, pattern)))]
-  if traces:
+  devices = nvidia.list_devices(root)
+  if devices:
     raise UserError(
-      f"this machine has an NVIDIA device ({traces[0]}), but TensorFlow does not see it; install TensorFlow's CUDA "
+      f"this machine has an NVIDIA device ({devices[0]}), but TensorFlow does not see it; install TensorFlow's CUDA "
       "libraries (make venv GPU=1, or pip install -r requirements-gpu.txt), or take the CPU with --num_gpus=0"
     )
 
