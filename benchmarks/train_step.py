@@ -270,12 +270,18 @@ def main(_: list[str]) -> None:
     show_memory(options)
     return
   forms = {name: make(options, batch) for name, make in timing.choose(FORMS, options.peer).items()}
-  product, product_operations = floor.matrix_product(_session_config(options))
-  seconds = timing.measure(forms | {"product": product}, options.runs)
-  rate = product_operations / statistics.median(seconds.pop("product"))
-  lengths = batch.features["input_length"][:, 0]
-  operations = floor.count_operations(_network_settings(options), NUM_BINS, len(LABELS), lengths.tolist())
-  details = floor.report(operations, rate, statistics.median(seconds[timing.OURS]))
+  dtype = flags_core.get_tf_dtype(options)
+  config = _session_config(options)
+  limits = {
+    "product": floor.matrix_product(config, dtype.name),
+    "memory": floor.memory_copy(config),
+    "cache": floor.cache_read(config),
+  }
+  seconds = timing.measure(forms | {name: compute for name, (compute, _) in limits.items()}, options.runs)
+  rates = {name: size / statistics.median(seconds.pop(name)) for name, (_, size) in limits.items()}
+  sizes = _network_settings(options), NUM_BINS, len(LABELS), batch.features["input_length"][:, 0].tolist()
+  operations, moved = floor.count_operations(*sizes), floor.count_bytes(*sizes, dtype.size)
+  details = floor.report(operations, moved, rates, statistics.median(seconds[timing.OURS]))
   timing.report("train_step", describe(options), seconds, **details)
 
 

@@ -67,11 +67,16 @@ def test_recurrent_prints_a_ratio(tmp_path):
 
 
 def test_train_step_prints_ratio_and_floor(tmp_path):
-  lines = run(tmp_path, "train_step.py", "--shape=B", "--ragged", *SMALL_STEP)
+  lines = run(tmp_path, "train_step.py", "--shape=B", "--ragged", "--dtype=bf16", "--peer=fp32", *SMALL_STEP)
   result = check_report(lines, 2)
-  assert result["setting"] == "gru 2 x 4, batch 2, 48 frames, lengths from half of that on"
-  assert lines[0] == f"a step takes {result['gflop']:.1f} GFLOP:"
+  assert result["setting"] == "gru 2 x 4, batch 2, ours in bf16, 48 frames, lengths from half of that on"
+  assert lines[0].startswith(
+    f"a step takes {result['gflop']:.1f} GFLOP at {result['product_gflop_per_second']:.1f} GFLOP/s"
+  )
   assert result["share_of_product_rate"] > 0
+  assert result["share_of_floor"] == pytest.approx(
+    sum(result["floors"].values()) / np.median(result["values"]["ours"]), abs=1e-3
+  )
 
 
 def test_train_step_shows_where_time_goes(tmp_path):
@@ -89,9 +94,9 @@ def test_train_step_measures_memory(tmp_path):
 
 
 def test_a_missing_torch_is_said_in_one_line(tmp_path):
-  done = start(tmp_path, "train_step.py", "--peer=torch", f"--torch_python={tmp_path}/python")
+  done = start(tmp_path, "train_step.py", "--peer=torch_bf16", f"--torch_python={tmp_path}/python")
   assert done.returncode == 1
-  assert done.stderr.startswith("error: --peer=torch needs PyTorch")
+  assert done.stderr.startswith("error: --peer=torch_bf16 needs PyTorch")
   assert "make bench-venv" in done.stderr
   assert done.stderr.count("\n") == 1
 
@@ -252,6 +257,21 @@ def test_operations_are_counted_as_by_hand():
     "states of recurrent layers": 2 * 3 * 4 * 3 * 18 * 2,
     "dense layer": 2 * 3 * 4 * 6 * 7,
   }
+
+
+def test_bytes_are_counted_as_by_hand():
+  settings = small_network.settings(rnn_hidden_size=3, rnn_hidden_layers=2)
+  counts = floor.count_bytes(settings, num_bins=5, num_classes=7, lengths=[9, 4], width=2)
+  assert counts == {
+    "convolution 1": 5 * 2 * (13 * 5 + 2 * 7 * 3 * 32),
+    "convolution 2": 5 * 2 * (7 * 3 * 32 + 2 * 4 * 3 * 32),
+    "inputs of recurrent layers": 5 * 2 * 4 * (96 + 18 + 6 + 18) + 3 * 2 * (96 + 6) * 18,
+    "states of recurrent layers": 2 * 2 * 3 * 2 * 3 * 18,
+    "dense layer": 5 * 2 * 4 * (6 + 7),
+    "optimizer": (96 + 3 + 6 + 3) * 18 * (4 * 7 + 2 * (4 + 2)),
+  }
+  single = floor.count_bytes(settings, num_bins=5, num_classes=7, lengths=[9, 4], width=4)
+  assert single["optimizer"] == (96 + 3 + 6 + 3) * 18 * 4 * 7
 
 
 def test_the_profile_counts_the_operations_of_a_step():
