@@ -170,7 +170,7 @@ def session_config(devices: Sequence[str], inter_op: int = 0, intra_op: int = 0)
     The settings.
   """
   num_gpus = sum(device.startswith("/gpu:") for device in devices)
-  return tf.compat.v1.ConfigProto(
+  config = tf.compat.v1.ConfigProto(
     allow_soft_placement=True,
     # A replica on a logical CPU unknown to the session waits for ever; a GPU known to it is used even unasked.
     device_count={"CPU": max(len(devices) - num_gpus, 1), "GPU": num_gpus},
@@ -178,3 +178,6 @@ def session_config(devices: Sequence[str], inter_op: int = 0, intra_op: int = 0)
     intra_op_parallelism_threads=intra_op,
     gpu_options=tf.compat.v1.GPUOptions(allow_growth=True),
   )
+  # A second pass over a graph finds nothing more to optimise and takes as long as some steps, again in every cycle.
+  config.graph_options.rewrite_options.meta_optimizer_iterations = 1
+  return config
