@@ -185,7 +185,8 @@ class DeepSpeech2(NamedTuple):
   def _dense(self, rows):
     """Project to the classes, [rows, depth] to [rows, classes]."""
     with tf.compat.v1.variable_scope("dense"):
-      logits = tf.matmul(rows, tf.compat.v1.get_variable("kernel", [rows.shape[1], self.num_classes], rows.dtype))
+      kernel = tf.compat.v1.get_variable("kernel", [rows.shape[1], self.num_classes], rows.dtype)
+      logits = tf.matmul(rows, tf.cast(kernel, rows.dtype))
       if self.use_bias:
         zeros = tf.compat.v1.zeros_initializer()
         logits += tf.compat.v1.get_variable("bias", [self.num_classes], rows.dtype, zeros)

@@ -39,6 +39,26 @@ def test_convolution_equals_a_plain_loop(layout, number):
   np.testing.assert_array_equal(new_lengths, [convolution.output_size(length, spec) for length in (23, 7)])
 
 
+# Numbers have 11 bits in the one format and 8 in the other: what is allowed are ten units in the last place.
+@pytest.mark.parametrize(("compute_dtype", "tolerance"), [("float16", 10 * 2**-11), ("bfloat16", 10 * 2**-8)])
+def test_half_precision_comes_close_over_the_same_float32_kernel(compute_dtype, tolerance):
+  spec = convolution.ConvSpec((5, 3), (2, 2), filters=3)
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    inputs = tf.constant(np.random.default_rng(1).normal(size=[2, 9, 7, 2]).astype(np.float32))
+    fetches = []
+    for dtype in (None, compute_dtype):
+      with tf.compat.v1.variable_scope("", reuse=dtype is not None):
+        outputs, _ = convolution.conv_layer(inputs, tf.constant([9, 7]), spec, "cnn", dtype)
+      (kernel,) = tf.compat.v1.trainable_variables()
+      fetches.append([outputs, *tf.gradients(tf.reduce_sum(tf.square(outputs)), [inputs, kernel])])
+    assert {tensor.dtype for tensor in fetches[1]} == {kernel.dtype.base_dtype} == {tf.float32}
+    session.run(tf.compat.v1.global_variables_initializer())
+    exact, close = session.run(fetches)
+  for left, right in zip(exact, close, strict=True):
+    error = np.linalg.norm(left - right) / np.linalg.norm(left)
+    assert 0 < error < tolerance
+
+
 def test_output_length_equals_the_original_network():
   shapes = fixture_files.load_json("lengths")["conv_output_shape_by_frames"]
   first, second = deep_speech_model.CONV_LAYOUTS["official"]
