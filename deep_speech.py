@@ -175,12 +175,13 @@ def _model_params(
   """Gather the params of `model_fn`; what is not given follows from the flags."""
   speech_labels = list(speech_labels or vocabulary.read_vocabulary(flags_obj.vocabulary_file))
   settings = settings or speech_flags.model_settings(flags_obj)
+  devices = devices or distribution_utils.list_devices(flags_obj.num_gpus)
   network = networks.make_network(
     settings.network,
     num_classes or len(speech_labels),
     rnn_kernel=flags_obj.rnn_kernel,
-    devices=devices or distribution_utils.list_devices(flags_obj.num_gpus),
-    compute_dtype=flags_core.get_tf_dtype(flags_obj).name,
+    devices=devices,
+    compute_dtype=flags_core.get_tf_dtype(flags_obj, devices).name,
   )
   optimizer = Optimizer(flags_obj.learning_rate, flags_core.get_loss_scale(flags_obj))
   return {"settings": settings, "network": network, "speech_labels": speech_labels, "optimizer": optimizer}
@@ -211,7 +212,7 @@ def run_deep_speech(flags_obj: flags.FlagValues = flags.FLAGS, devices: Sequence
     devices: one per replica, such as ["/gpu:0", "/gpu:1"]; None takes the devices that --num_gpus asks for.
   """
   speech_flags.check_flags(flags_obj)
-  devices = devices or distribution_utils.list_devices(flags_obj.num_gpus)
+  devices = speech_flags.choose_devices(flags_obj, devices)
   settings = speech_flags.model_settings(flags_obj)
   with logger.benchmark_context(flags_obj) as benchmark_logger:
     run = Run(
@@ -222,7 +223,7 @@ def run_deep_speech(flags_obj: flags.FlagValues = flags.FLAGS, devices: Sequence
       _make_decoder,
       len(devices),
     )
-    values, optimizer = speech_flags.flag_values(flags_obj), run.estimator.params["optimizer"]
+    values, optimizer = speech_flags.flag_values(flags_obj, devices), run.estimator.params["optimizer"]
     run.prepare_folders(values, lambda: inference.variable_shapes(settings, len(run.labels), optimizer.state_shapes))
     benchmark_logger.log_run_info("deep_speech", flags_obj.train_data_dir, values, flags_obj.benchmark_test_id)
     each_cycle = [
@@ -253,7 +254,7 @@ def _find_checkpoint(flags_obj: flags.FlagValues) -> tuple[str, ModelSettings, l
 def evaluate_checkpoint(flags_obj: flags.FlagValues, devices: Sequence[str] | None = None) -> list[dict]:
   """Score a checkpoint on manifests with the first device, print a line for each and return their results."""
   checkpoint, settings, labels = _find_checkpoint(flags_obj)
-  devices = devices or distribution_utils.list_devices(flags_obj.num_gpus)
+  devices = speech_flags.choose_devices(flags_obj, devices)
   of_model = settings, model_dir.vocabulary_of(checkpoint, flags_obj.vocabulary_file)
   paths = speech_flags.manifests_to_score(flags_obj)
   return score_sets(

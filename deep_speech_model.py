@@ -191,7 +191,7 @@ class DeepSpeech2(NamedTuple):
     """Project to the classes in single precision, [rows, depth] to [rows, classes]."""
     rows = tf.cast(rows, variables.stored_dtype(rows.dtype))
     with tf.compat.v1.variable_scope("dense"):
-      logits = tf.matmul(rows, tf.compat.v1.get_variable("kernel", [rows.shape[1], self.num_classes], rows.dtype))
+      logits = tf.matmul(rows, variables.make_value("kernel", [rows.shape[1], self.num_classes], rows.dtype))
       if self.use_bias:
         zeros = tf.compat.v1.zeros_initializer()
         logits += tf.compat.v1.get_variable("bias", [self.num_classes], rows.dtype, zeros)

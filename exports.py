@@ -45,11 +45,20 @@ def find_export(path: str) -> str | None:
   return None
 
 
-def load_export(folder: str) -> SpeechModel:
-  """Load one export, such as `find_export` gives."""
+def load_export(folder: str, compute_dtype: str = "float32") -> SpeechModel:
+  """Load one export, such as `find_export` gives.
+
+  Args:
+    folder: the export's.
+    compute_dtype: TensorFlow's name of the number format of products, and of kernels in memory.
+  """
   settings, labels = inference.read_description(os.path.join(folder, _ASSETS))
-  if not glob.glob(os.path.join(glob.escape(folder), "variables", "variables.data-*")):
+  variables = os.path.join(folder, "variables", "variables")
+  if not glob.glob(f"{glob.escape(variables)}.data-*"):
     raise _damaged_export(folder, "its variables are gone")
+  if compute_dtype != "float32":
+    # The export's graph has no other; its variables are files like those of a checkpoint.
+    return inference.load_checkpoint(variables, settings, labels, compute_dtype)
   graph = tf.Graph()
   session = tf.compat.v1.Session(graph=graph)
   try:

@@ -1,6 +1,7 @@
 """Makes a model in memory from settings and a checkpoint: the graph from audio to log-probabilities and text."""
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -68,7 +69,7 @@ class AudioToText(NamedTuple):
   lengths: Any
 
 
-def build_graph(settings: ModelSettings, labels: Sequence[str]) -> AudioToText:
+def build_graph(settings: ModelSettings, labels: Sequence[str], compute_dtype: str = "float32") -> AudioToText:
   """Build the graph from audio to text in the current graph.
 
   Padding is kept out of every layer whatever `mask_padding` says. Without padding both kinds of network are the same,
@@ -77,16 +78,29 @@ def build_graph(settings: ModelSettings, labels: Sequence[str]) -> AudioToText:
   Args:
     settings: the model's.
     labels: the labels in order, the blank last.
+    compute_dtype: TensorFlow's name of the number format of products, and of kernels in memory.
   """
   wav_bytes = tf.compat.v1.placeholder(tf.string, [None], "wav_bytes")
   decoded, decoded_length = _decode_wav(wav_bytes, settings.features.sample_rate)
   audio = tf.compat.v1.placeholder_with_default(decoded, [None, None], "audio")
   length = tf.compat.v1.placeholder_with_default(decoded_length, [None], "length")
   features, num_frames = make_features(settings.features).build(audio, tf.clip_by_value(length, 0, tf.shape(audio)[1]))
-  network = networks.make_network(networks.with_masks(settings.network), len(labels))
-  logits, lengths = network(features[..., tf.newaxis], num_frames, training=False)
+  network = networks.make_network(networks.with_masks(settings.network), len(labels), compute_dtype=compute_dtype)
+  keep_kernels = functools.partial(_keep_kernels, tf.as_dtype(compute_dtype))
+  with tf.compat.v1.variable_scope(tf.compat.v1.get_variable_scope(), custom_getter=keep_kernels):
+    logits, lengths = network(features[..., tf.newaxis], num_frames, training=False)
   log_probs = tf.nn.log_softmax(logits)
   return AudioToText(audio, length, wav_bytes, _greedy_text(log_probs, lengths, labels), log_probs, lengths)
+
+
+def _keep_kernels(
+  kernel_dtype: "tf.DType", getter: Callable, name: str, shape: Sequence[int], dtype: Any, **rest: Any
+) -> "tf.Variable":
+  """Make a variable, as a custom getter, in the network's number format or, if it is a kernel, in the given one.
+
+  Layers cast kernels to the format that they multiply in, and a cast to the same format is none.
+  """
+  return getter(name, shape=shape, dtype=kernel_dtype if len(shape) > 1 else dtype, **rest)
 
 
 def variable_shapes(
@@ -186,15 +200,17 @@ class SpeechModel:
     return [each[:length] for each, length in zip(log_probs, lengths, strict=True)]
 
 
-def load_checkpoint(checkpoint: str, settings: ModelSettings, labels: Sequence[str]) -> SpeechModel:
-  """Load a checkpoint's weights into a network with these settings."""
-  with restored(checkpoint, settings, labels) as (session, tensors):
+def load_checkpoint(
+  checkpoint: str, settings: ModelSettings, labels: Sequence[str], compute_dtype: str = "float32"
+) -> SpeechModel:
+  """Load a checkpoint's weights into a network with these settings; see `restored`."""
+  with restored(checkpoint, settings, labels, compute_dtype) as (session, tensors):
     return SpeechModel(settings, labels, session, (tensors.audio, tensors.length, tensors.log_probs, tensors.lengths))
 
 
 @contextlib.contextmanager
 def restored(
-  checkpoint: str, settings: ModelSettings, labels: Sequence[str]
+  checkpoint: str, settings: ModelSettings, labels: Sequence[str], compute_dtype: str = "float32"
 ) -> Iterator[tuple["tf.compat.v1.Session", AudioToText]]:
   """Build the graph from audio to text and open a session with the checkpoint's weights.
 
@@ -202,12 +218,13 @@ def restored(
     checkpoint: the checkpoint's prefix, such as model_dir/model.ckpt-1200.
     settings: the model's.
     labels: the labels in order, the blank last.
+    compute_dtype: as for `build_graph`.
 
   Yields:
     The session, which stays open, and the tensors; both in the current graph.
   """
   with tf_estimator.released_graphs(), tf.Graph().as_default():
-    tensors = build_graph(settings, labels)
+    tensors = build_graph(settings, labels, compute_dtype)
     shapes = {variable.op.name: variable.shape.as_list() for variable in tf.compat.v1.global_variables()}
     difference = checkpoints.find_difference(checkpoint, shapes)
     if difference:
@@ -218,9 +235,26 @@ def restored(
       )
     session = tf.compat.v1.Session()
     try:
-      with checkpoints.reading_checkpoint(checkpoint):
-        tf.compat.v1.train.Saver().restore(session, checkpoint)
+      _restore_variables(checkpoint, session)
     except UserError:
       session.close()
       raise
     yield session, tensors
+
+
+def _restore_variables(checkpoint: str, session: "tf.compat.v1.Session") -> None:
+  """Set the current graph's variables to a checkpoint's values, each in its own number format."""
+  variables = tf.compat.v1.global_variables()
+  with checkpoints.reading_checkpoint(checkpoint):
+    exact = [variable for variable in variables if variable.dtype.base_dtype == tf.float32]
+    tf.compat.v1.train.Saver(exact).restore(session, checkpoint)
+    # A Saver does not convert.
+    rounded = [variable for variable in variables if variable.dtype.base_dtype != tf.float32]
+    session.run([_read_into(variable, checkpoint) for variable in rounded])
+
+
+def _read_into(variable: "tf.Variable", checkpoint: str) -> "tf.Operation":
+  """Build the operation that reads a variable from a checkpoint and rounds it to its number format."""
+  named = {"tensor_names": [variable.op.name], "shape_and_slices": [""]}
+  (value,) = tf.raw_ops.RestoreV2(prefix=checkpoint, dtypes=[tf.float32], **named)
+  return variable.assign(tf.cast(tf.ensure_shape(value, variable.shape), variable.dtype)).op

@@ -1,9 +1,10 @@
 """Speech: data, features, network, training."""
 
 import dataclasses
+import functools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
@@ -12,6 +13,7 @@ import settings
 from data.vocabulary import DEFAULT_VOCABULARY
 from official_utils.flags import core as flags_core
 from official_utils.logs.hooks_helper import HOOKS
+from official_utils.misc import distribution_utils, number_formats
 from official_utils.misc.errors import UserError
 
 RNN_KERNELS = ("auto", "native", "cudnn")
@@ -223,6 +225,17 @@ def _check_names(flags_obj: flags.FlagValues) -> None:
     )
 
 
+def choose_devices(flags_obj: flags.FlagValues, devices: Sequence[str] | None = None) -> list[str]:
+  """Return the device of each replica, the given ones or those of --num_gpus, once --dtype is said to suit them.
+
+  Raises:
+    UserError: there are no such devices, or they cannot compute in the number format.
+  """
+  devices = list(devices or distribution_utils.list_devices(flags_obj.num_gpus))
+  number_formats.announce(flags_obj.dtype, functools.partial(print, flush=True), devices)
+  return devices
+
+
 def wer_threshold(flags_obj: flags.FlagValues) -> float | None:
   """Return the word error rate at which training ends early, or None.
 
@@ -290,6 +303,7 @@ def plain_values(flags_obj: flags.FlagValues, wanted: type) -> dict[str, Any]:
   return {name: derived[name] if name in derived else flags_obj[name].value for name in names}
 
 
-def flag_values(flags_obj: flags.FlagValues) -> dict[str, object]:
-  """Return every flag of this repository with its value in this run, in order of definition."""
-  return {flag.name: flag.value for of_module in flags_core.own_flags(flags_obj).values() for flag in of_module}
+def flag_values(flags_obj: flags.FlagValues, devices: Sequence[str] | None = None) -> dict[str, object]:
+  """Return every flag of this repository with its value in a run on the devices, in order of definition."""
+  values = {flag.name: flag.value for of_module in flags_core.own_flags(flags_obj).values() for flag in of_module}
+  return values | {"dtype": number_formats.resolve(flags_obj.dtype, devices)}

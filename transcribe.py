@@ -28,6 +28,7 @@ from data.sources import Recording, Source, find_recordings, is_one_recording, p
 from decoder import Decoder, GreedyDecoder
 from official_utils import checkpoints
 from official_utils.flags import core as flags_core
+from official_utils.misc import number_formats
 from official_utils.misc.errors import UserError
 from official_utils.misc.progress_bar import progress_bar
 from transcript_writer import TranscriptWriter
@@ -37,6 +38,7 @@ SECONDS_AT_ONCE = 160.0
 LONGEST_SECONDS = 30.0
 # So many batches of clips are sorted by length at once.
 BATCHES_IN_POOL = 4
+DTYPES = ("fp32", "bf16", number_formats.AUTO)
 
 Item = TypeVar("Item")
 
@@ -264,7 +266,10 @@ def _checked(sources: Iterable[Source]) -> Iterable[Source]:
 
 
 def load_model(
-  path: str, seconds_at_once: float = SECONDS_AT_ONCE, longest_seconds: float = LONGEST_SECONDS
+  path: str,
+  seconds_at_once: float = SECONDS_AT_ONCE,
+  longest_seconds: float = LONGEST_SECONDS,
+  dtype: str = DTYPES[0],
 ) -> Transcriber:
   """Load a model for transcribing.
 
@@ -272,17 +277,21 @@ def load_model(
     path: a model_dir, an export, or an export_dir (its newest best export).
     seconds_at_once: seconds of audio, padding included, that are computed at once.
     longest_seconds: a longer recording is cut at its silences.
+    dtype: the number format of products, and of weights in memory: one of DTYPES.
   """
+  if dtype not in DTYPES:
+    raise UserError(f"--dtype={dtype} is no number format for transcribing; give one of {', '.join(DTYPES)}")
+  compute_dtype = number_formats.FORMATS[number_formats.resolve(dtype)]
   export = exports.find_export(path)
   if export:
-    model = exports.load_export(export)
+    model = exports.load_export(export, compute_dtype)
   else:
     checkpoint = checkpoints.newest_checkpoint(path)
     if not checkpoint:
       raise UserError(
         f"{path}: no export and no checkpoint is there; give the model_dir of a training run or what its --export_dir holds"
       )
-    model = inference.load_checkpoint(checkpoint, *inference.read_description(path))
+    model = inference.load_checkpoint(checkpoint, *inference.read_description(path), compute_dtype)
   return Transcriber(model, GreedyDecoder(model.labels), seconds_at_once, longest_seconds)
 
 
@@ -309,6 +318,12 @@ def define_transcribe_flags() -> None:
     """A longer recording is cut at its pauses of half a second, and where one lasts longer than this without a pause,
     at its quietest places.""",
     lower_bound=1,
+  )
+  flags.DEFINE_enum(
+    "dtype",
+    DTYPES[0],
+    DTYPES,
+    "The number format of products, and of weights in memory; 'auto': bf16 if the device multiplies it in hardware.",
   )
   flags.DEFINE_integer(
     "raw_rate",
@@ -354,7 +369,8 @@ def main(argv: list[str]) -> int:
   seconds = 0.0
   start = time.perf_counter()
   if recordings:
-    model = load_model(options.model, options.seconds_at_once, options.longest_seconds)
+    number_formats.announce(options.dtype, lambda line: sys.stderr.write(f"{line}\n"))
+    model = load_model(options.model, options.seconds_at_once, options.longest_seconds, options.dtype)
     start = time.perf_counter()
     with _shown_progress(recordings) as (advance, clear):
       for recording, result in zip(recordings, model.transcribe_all(recordings, advance), strict=True):

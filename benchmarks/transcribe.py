@@ -31,6 +31,7 @@ from data import manifest, suggestions, vocabulary
 from data.features import make_features
 from official_utils.flags import core as flags_core
 from official_utils.lazy import tf
+from official_utils.misc import number_formats
 from settings import ModelSettings, make_settings
 
 # What differs from the default settings.
@@ -49,6 +50,7 @@ def define_benchmark_flags() -> None:
     "The seconds of audio that ours and PyTorch compute at once.",
     lower_bound=1,
   )
+  flags.DEFINE_enum("dtype", "fp32", transcribe.DTYPES, "The number format of ours; the peers compute in float32.")
   flags.DEFINE_integer(
     "batch_size", 16, "The number of utterances that the original's form computes at once.", lower_bound=1
   )
@@ -77,9 +79,9 @@ def write_model(settings: ModelSettings, folder: str) -> None:
   exports.export_model(checkpoint, settings, labels, os.path.join(folder, EXPORT))
 
 
-def build_ours(folder: str, seconds_at_once: float) -> Callable[[], list[str]]:
+def build_ours(folder: str, seconds_at_once: float, dtype: str = "fp32") -> Callable[[], list[str]]:
   """Load the export; return a function that transcribes the files of the manifest."""
-  model = transcribe.load_model(os.path.join(folder, EXPORT), seconds_at_once)
+  model = transcribe.load_model(os.path.join(folder, EXPORT), seconds_at_once, dtype=dtype)
   paths = [entry.path for entry in manifest.read_manifest(os.path.join(folder, MANIFEST))]
   return lambda: model(paths)
 
@@ -119,7 +121,7 @@ def open_dataset(folder: str, settings: ModelSettings) -> speech_dataset.DeepSpe
 
 
 BUILDERS = {
-  timing.OURS: lambda folder, options: build_ours(folder, options.seconds_at_once),
+  timing.OURS: lambda folder, options: build_ours(folder, options.seconds_at_once, options.dtype),
   "original_form": lambda folder, options: build_original_form(folder, options.batch_size),
 }
 
@@ -130,7 +132,7 @@ def start(form: str, folder: str, options: flags.FlagValues) -> Callable[[], obj
     command = [options.torch_python, os.path.join(FOLDER, "torch_network.py"), torch_settings(folder, options)]
   else:
     command = [sys.executable, os.path.abspath(__file__), f"--serve={form}", f"--folder={folder}"]
-    command += [options[name].serialize() for name in ("seconds_at_once", "batch_size")]
+    command += [options[name].serialize() for name in ("seconds_at_once", "dtype", "batch_size")]
   process = child.Child(command)
   return lambda: process.ask("run")
 
@@ -171,6 +173,8 @@ def compare(options: flags.FlagValues, folder: str) -> None:
   factors = [f"{name} {audio / statistics.median(values):.1f}" for name, values in seconds.items()]
   chosen = settings.values()
   setting = f"{options.network}: {chosen['rnn_type']} {chosen['rnn_hidden_layers']} x {chosen['rnn_hidden_size']}"
+  if options.dtype != "fp32":
+    setting += f", ours in {number_formats.resolve(options.dtype)}"
   setting += f", {options.clips} clips, {audio:.0f} s of audio"
   timing.report("transcribe", setting, seconds, note=f"times real time: {', '.join(factors)}")
 

@@ -31,7 +31,7 @@ def parse(*options: str) -> flags.FlagValues:
   return flags_core.parse_flags(["deep_speech.py", *options], values)
 
 
-def start(cwd, *options: str) -> subprocess.CompletedProcess:
-  """Run `python deep_speech.py` in another folder, to its end."""
+def start(cwd, *options: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+  """Run `python deep_speech.py` in another folder, to its end; None for this process's environment."""
   command = [sys.executable, os.path.join(ROOT, "deep_speech.py"), *options]
-  return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+  return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=env)

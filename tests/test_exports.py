@@ -101,6 +101,15 @@ def test_checkpoint_export_estimator_and_bare_signature_agree(tones_dir, tones_m
     np.testing.assert_allclose(other[:steps], ours, atol=1e-4)
 
 
+def test_an_export_in_bfloat16_is_its_checkpoint_in_bfloat16(tones_dir, tones_model):
+  _, clips = read_clips(tones_dir)
+  description = inference.read_description(tones_model)
+  checkpoint = inference.load_checkpoint(checkpoints.newest_checkpoint(tones_model), *description, "bfloat16")
+  export = exports.load_export(f"{tones_model}/export/last/9", "bfloat16")
+  for ours, exported in zip(checkpoint.log_probs(clips), export.log_probs(clips), strict=True):
+    np.testing.assert_array_equal(ours, exported)
+
+
 def test_the_string_signature_mixes_channels_and_refuses_other_rates(tones_dir, tones_model, tmp_path):
   _, (clip, *_) = read_clips(tones_dir)
   for name, samples, rate in (("stereo", np.stack([clip, 0 * clip], 1), 16000), ("slow", clip, 8000)):

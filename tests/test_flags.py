@@ -9,6 +9,7 @@ from absl import flags
 
 from official_utils.flags import core as flags_core
 from official_utils.lazy import tf
+from official_utils.misc import number_formats
 from official_utils.misc.errors import UserError
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -172,6 +173,9 @@ def test_dtype_and_loss_scale():
   assert flags_core.get_loss_scale(values) == 8
   flags_core.parse_flags(["program", "--dtype=bf16"], values)
   assert (flags_core.get_tf_dtype(values), flags_core.get_loss_scale(values)) == (tf.bfloat16, 1)
+  flags_core.parse_flags(["program", "--dtype=auto"], values)
+  taken = getattr(tf, number_formats.FORMATS[number_formats.resolve("auto", ["/cpu:0"])])
+  assert (flags_core.get_tf_dtype(values, ["/cpu:0"]), flags_core.get_loss_scale(values)) == (taken, 1)
   flags_core.parse_flags(["program", "--loss_scale=dynamic"], values)
   assert flags_core.get_loss_scale(values) == "dynamic"
   for wrong in ("0", "-1", "much", "inf"):
@@ -213,7 +217,7 @@ def test_help_lists_every_flag_by_module(run_program, argument):
   assert "--clean, --noclean (bool; default: false)" in text
   assert "--batch_size, -bs (int; default: 32)" in text
   assert "--num_gpus, -ng (int; default: none)" in text
-  assert "<fp16|bf16|fp32>" in text
+  assert "<fp16|bf16|fp32|auto>" in text
   assert "--verbosity" not in text
   assert all(len(line) <= 100 for line in text.splitlines()[5:])
   assert text.endswith("loaded: False\n")
@@ -227,7 +231,7 @@ def test_help_lists_every_flag_by_module(run_program, argument):
     (["--stop_threshold=low"], "flag --stop_threshold=low: not a number (see --help)"),
     (["--clean=perhaps"], "flag --clean=perhaps: neither true nor false (see --help)"),
     (["--noclean=1"], "--noclean=1 does not take an argument (see --help)"),
-    (["--dtype=fp8"], "flag --dtype=fp8: value should be one of <fp16|bf16|fp32> (see --help)"),
+    (["--dtype=fp8"], "flag --dtype=fp8: value should be one of <fp16|bf16|fp32|auto> (see --help)"),
     (["--batch_size"], "Missing value for flag --batch_size (see --help)"),
     (["--clean", "false"], "unexpected argument 'false'; write a flag and its value as --flag=value (see --help)"),
     (["--", "-h"], "unexpected argument '-h'; write a flag and its value as --flag=value (see --help)"),

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import decoder
+import scoring
 import transcribe
 import transcripts
 from data import audio, manifest
@@ -329,6 +330,7 @@ def test_bad_recordings_are_named_and_the_others_transcribed(paths, texts, tones
     (["--output_dir=", "a.wav"], 1, "--output_dir is empty"),
     (["--longest_seconds=0", "a.wav"], 2, "--longest_seconds"),
     (["--seconds_at_once=0", "a.wav"], 2, "--seconds_at_once"),
+    (["--dtype=fp16", "a.wav"], 2, "--dtype"),
   ],
 )
 def test_bad_command_lines(arguments, code, message, tmp_path):
@@ -345,6 +347,33 @@ def test_a_reader_that_goes_away_is_no_fault(paths, tones_model):
   pipeline = " ".join([sys.executable, program, f"--model={tones_model}", paths[0], "| true; echo ${PIPESTATUS[0]}"])
   done = subprocess.run(["bash", "-c", pipeline], capture_output=True, text=True)
   assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+@pytest.mark.parametrize("path", ["", "export"])
+def test_in_bfloat16_hardly_a_letter_changes(path, model, paths, texts, tones_model):
+  close = transcribe.load_model(os.path.join(tones_model, path), dtype="bf16")
+  # A network trained for seconds is undecided here and there.
+  assert scoring.score(texts, close(paths)).cer < 0.05
+  for left, right in zip(model.log_probs(paths), close.log_probs(paths), strict=True):
+    assert 0 < np.abs(left - right).max() < 0.1
+
+
+def test_a_number_format_that_is_none_for_transcribing(tones_model):
+  with pytest.raises(UserError, match="^--dtype=fp16 is no .* for transcribing; give one of fp32, bf16, auto"):
+    transcribe.load_model(tones_model, dtype="fp16")
+
+
+def test_command_says_what_auto_takes(paths, texts, tones_model):
+  # Stands in for a processor without bf16.
+  environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+  done = command(f"--model={tones_model}", "--dtype=auto", *paths[:2], env=environment)
+  assert (done.returncode, done.stdout) == (0, f"{paths[0]}\t{texts[0]}\n{paths[1]}\t{texts[1]}\n")
+  first, _ = done.stderr.splitlines()
+  assert first.startswith("--dtype=auto: fp32: ")
+  done = command(f"--model={tones_model}", "--dtype=bf16", paths[0], env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "0"})
+  assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
+  first, _ = done.stderr.splitlines()
+  assert first.startswith("warning: --dtype=bf16 is slower here than fp32: ")
 
 
 @pytest.mark.parametrize("name", ["seconds_at_once", "longest_seconds"])

@@ -1,13 +1,16 @@
 """Threads, several devices, number formats."""
 
+from collections.abc import Sequence
+
 from absl import flags
 
 from official_utils.flags._conventions import definer
 from official_utils.lazy import tf
+from official_utils.misc import number_formats
 from official_utils.misc.errors import UserError
 
-# Name of a number format: TensorFlow's name for it, and the loss scale that suits it.
-DTYPES = {"fp16": ("float16", 128), "bf16": ("bfloat16", 1), "fp32": ("float32", 1)}
+# The loss scale that suits a number format; 1 suits all others.
+_LOSS_SCALES = {"fp16": 128}
 
 DYNAMIC = "dynamic"
 
@@ -43,9 +46,9 @@ _NUMBERS = (
 )
 
 
-def get_tf_dtype(flags_obj: flags.FlagValues) -> "tf.DType":
-  """Return the TensorFlow type that --dtype names."""
-  return getattr(tf, DTYPES[flags_obj.dtype][0])
+def get_tf_dtype(flags_obj: flags.FlagValues, devices: Sequence[str] | None = None) -> "tf.DType":
+  """Return the TensorFlow type that --dtype stands for on the devices; see `number_formats.resolve`."""
+  return tf.as_dtype(number_formats.FORMATS[number_formats.resolve(flags_obj.dtype, devices)])
 
 
 def get_loss_scale(flags_obj: flags.FlagValues) -> float | str:
@@ -56,7 +59,7 @@ def get_loss_scale(flags_obj: flags.FlagValues) -> float | str:
   """
   value = flags_obj.loss_scale
   if value is None:
-    return DTYPES[flags_obj.dtype][1]
+    return _LOSS_SCALES.get(flags_obj.dtype, 1)
   if value == DYNAMIC:
     return value
   try:
@@ -102,8 +105,9 @@ def define_performance(
       flags.DEFINE_enum,
       "dtype",
       "fp32",
-      "The number format of the computation. Variables are fp32 in any case.",
-      enum_values=list(DTYPES),
+      f"""The number format of the computation; '{number_formats.AUTO}' takes bf16 if the devices multiply it in
+      hardware, else fp32. Variables are fp32 in any case.""",
+      enum_values=[*number_formats.FORMATS, number_formats.AUTO],
       short_name="dt",
     )
     define(
