@@ -9,7 +9,7 @@ become fewer, going backward utterances join with a state of zero at their end.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from layers import cells, cudnn, packing
+from layers import cells, compiled, cudnn, packing
 from official_utils.lazy import tf
 
 
@@ -32,7 +32,7 @@ def rnn_layer(
     hidden_size: the cell's size.
     layer_id: the layer's number, from 1 on; part of the variables' names.
     is_bidirectional: whether a second cell runs from the end to the beginning.
-    kernel: "native", or "cudnn" for the cells of `cudnn.RNN_MODES` on a GPU.
+    kernel: "native", "compiled", or "cudnn" for the cells of `cudnn.RNN_MODES` on a GPU.
     compute_dtype: the number format of products and steps; None for the inputs' own, which the variables always have.
 
   Returns:
@@ -41,14 +41,18 @@ def rnn_layer(
   cell = cells.SUPPORTED_RNNS[rnn_type](hidden_size)
   rows = tf.cast(inputs, compute_dtype or inputs.dtype)
   names = [f"bidirectional_rnn/{side}/rnn_{side}_{layer_id}" for side in ("fw", "bw")]
-  outputs = []
+  outputs, projections = [], []
   for number, scope in enumerate(names if is_bidirectional else [f"rnn/rnn_fw_{layer_id}"]):
     with tf.compat.v1.variable_scope(scope):
       values = _make_variables(cell, inputs, rows.dtype)
     if kernel == "cudnn":
       outputs.append(cudnn.run_direction(rnn_type, rows, batch, values, is_backward=number == 1))
+    elif kernel == "compiled":
+      projections.append(cell.project(rows, values))
     else:
       outputs.append(unroll(cell, batch, number == 1, *cell.project(rows, values)))
+  if projections:
+    outputs = compiled.run_directions(cell, batch, projections)
   return tf.cast(tf.concat(outputs, axis=1), inputs.dtype)
 
 
