@@ -2,8 +2,8 @@
 
 Runs in its own environment, with PyTorch and nothing from this repository. PyTorch's GRU applies the reset gate after
 the product, so its numbers differ from ours, but the sizes are the same. The only argument is JSON: the network's
-flags, num_bins and num_classes; to train, learning_rate, threads, lengths (frames of each utterance) and label_counts;
-to transcribe, paths (16-bit WAV files), labels, the features' flags and seconds_at_once.
+flags, num_bins and num_classes; to train, learning_rate, threads, lengths (frames of each utterance) and label_counts,
+and if need be device and number_format (fp32, tf32 or bf16); to transcribe, paths (16-bit WAV files), labels, the features' flags and seconds_at_once.
 """
 
 import itertools
@@ -112,19 +112,24 @@ class Trainer:
   """A network, its optimizer, and the batch of noise that it is trained on."""
 
   def __init__(self, settings: dict):
-    self.network = Network(settings)
+    self.device, number_format = settings.get("device", "cpu"), settings.get("number_format", "fp32")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = number_format == "tf32"
+    self.is_half = number_format == "bf16"
+    self.network = Network(settings).to(self.device)
     self.loss = nn.CTCLoss(blank=settings["num_classes"] - 1, reduction="sum", zero_infinity=True)
     self.optimizer = torch.optim.Adam(self.network.parameters(), lr=settings["learning_rate"])
     self.lengths, self.label_counts = torch.tensor(settings["lengths"]), torch.tensor(settings["label_counts"])
     batch_size = len(self.lengths)
-    self.spectrograms = torch.randn(batch_size, 1, max(settings["lengths"]), settings["num_bins"])
+    self.spectrograms = torch.randn(batch_size, 1, max(settings["lengths"]), settings["num_bins"], device=self.device)
     self.labels = torch.randint(0, settings["num_classes"] - 1, [batch_size, max(settings["label_counts"])])
+    self.labels = self.labels.to(self.device)
 
   def work(self) -> float:
     """Train one step; return the loss."""
     self.optimizer.zero_grad()
-    log_probs, lengths = self.network(self.spectrograms, self.lengths)
-    loss = self.loss(log_probs, self.labels, lengths, self.label_counts) / len(self.lengths)
+    with torch.autocast(self.device, torch.bfloat16, enabled=self.is_half):
+      log_probs, lengths = self.network(self.spectrograms, self.lengths)
+    loss = self.loss(log_probs.float(), self.labels, lengths, self.label_counts) / len(self.lengths)
     loss.backward()
     self.optimizer.step()
     return loss.item()
