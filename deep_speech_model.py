@@ -81,7 +81,7 @@ class DeepSpeech2(NamedTuple):
     use_bias: whether the dense layer has a bias.
     conv_layout: "official" or "paper", the kernels of the convolutions.
     mask_padding: whether to keep padding out of every layer; without it the network gives the original's numbers.
-    rnn_kernel: "native" or "cudnn", as `cudnn.choose_kernel` decides.
+    rnn_kernel: "native", "cudnn" or "compiled", as `cudnn.choose_kernel` decides.
     compute_dtype: the number format of products and of what passes between layers; None for the inputs' own. In half
       precision, variables, statistics, recurrent states and logits stay in single precision.
   """

@@ -27,7 +27,7 @@ def make_network(settings: NetworkSettings, num_classes: int, **execution: Any) 
   Args:
     settings: the network's.
     num_classes: output classes, the blank (last) included.
-    **execution: options that may differ between two runs of one model: `rnn_kernel` ("auto", "native" or "cudnn"),
+    **execution: options that may differ between two runs of one model: `rnn_kernel` (one of `layers.cudnn.RNN_KERNELS`),
       `devices` (of the replicas), `compute_dtype` (the number format of products; None for the inputs' own).
 
   Returns:

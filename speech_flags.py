@@ -16,7 +16,7 @@ from official_utils.logs.hooks_helper import HOOKS
 from official_utils.misc import distribution_utils, number_formats
 from official_utils.misc.errors import UserError
 
-RNN_KERNELS = ("auto", "native", "cudnn")
+RNN_KERNELS = ("auto", "native", "cudnn", "compiled")
 UNKNOWN_POLICIES = ("error", "drop")
 MODES = ("train", "evaluate", "export")
 
@@ -156,7 +156,8 @@ def _define_training_flags(define: Callable[..., None]) -> None:
     "rnn_kernel",
     "auto",
     """What computes the recurrent layers: 'cudnn' needs NVIDIA GPUs and an rnn_type of lstm or gru_reset_after, 'auto'
-    takes cudnn if possible, 'native' is our own code. Checkpoints are the same.""",
+    takes cudnn if possible, 'native' is our own code, 'compiled' has XLA compile it, for the other rnn_types on GPUs.
+    Checkpoints are the same.""",
     enum_values=RNN_KERNELS,
   )
   define(flags.DEFINE_float, "learning_rate", 5e-4, "The learning rate of Adam.")

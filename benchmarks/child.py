@@ -1,9 +1,12 @@
-"""A peer in its own process that does one piece of work for each line it is sent."""
+"""Work in other processes: a peer that does a piece of it for each line it is sent, or one call."""
 
 import atexit
+import multiprocessing
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 from absl import flags
 
@@ -28,7 +31,7 @@ class Child:
       self._process = subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     except OSError as error:
       raise UserError(f"{self._program} does not start: {error.strerror}") from error
-    atexit.register(self._close)
+    atexit.register(self.close)
     self._answer()
 
   def ask(self, line: str) -> str:
@@ -56,10 +59,29 @@ class Child:
       f"{self._program} ended with exit code {self._process.wait()} instead of answering; see its own messages above"
     )
 
-  def _close(self) -> None:
-    """End the process."""
+  def close(self) -> None:
+    """End the process, if it has not ended yet."""
     self._process.terminate()
     self._process.wait()
+
+
+def in_own_process(function: Callable, *arguments: Any) -> Any:
+  """Call a function in a new process, which gives back all its memory, and return what it returns.
+
+  Raises:
+    RuntimeError: the function raised an exception, whose type and message are the error's message.
+    BrokenProcessPool: the process was killed.
+  """
+  with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    return pool.submit(_call, function, arguments).result()
+
+
+def _call(function, arguments):
+  """Call a function; its exception, which perhaps cannot travel between processes, becomes a text."""
+  try:
+    return function(*arguments)
+  except Exception as error:
+    raise RuntimeError(f"{type(error).__name__}: {error}") from None
 
 
 def define_torch_flag() -> None:

@@ -53,14 +53,17 @@ def define_benchmark_flags() -> None:
   timing.define_timing_flags(["original_form"])
 
 
-def make_corpus(folder: str, extension: str, num_files: int, num_rows: int | None = None) -> str:
+def make_corpus(
+  folder: str, extension: str, num_files: int, num_rows: int | None = None, seconds: tuple[float, float] = (2, 16)
+) -> str:
   """Write audio that is as hard to compress as speech, and a manifest.
 
   Args:
     folder: the folder to write to.
     extension: the audio files' extension, with the dot.
-    num_files: the number of audio files, from 2 to 16 seconds long.
+    num_files: the number of audio files.
     num_rows: the number of rows in the manifest, which repeats the files as needed; None for one row per file.
+    seconds: the length of the first file and that of the last.
 
   Returns:
     The manifest's path.
@@ -69,13 +72,13 @@ def make_corpus(folder: str, extension: str, num_files: int, num_rows: int | Non
 
   generator = np.random.default_rng(1)
   entries = []
-  for number, seconds in enumerate(np.linspace(2, 16, num_files)):
-    time_axis = np.arange(int(seconds * RATE)) / RATE
+  for number, length in enumerate(np.linspace(*seconds, num_files)):
+    time_axis = np.arange(int(length * RATE)) / RATE
     syllables = np.sin(np.pi * 2.5 * time_axis) ** 2
     noise = np.convolve(generator.standard_normal(len(time_axis)), np.hanning(9), "same")
     path = os.path.join(folder, f"{number}{extension}")
     soundfile.write(path, 0.05 * syllables * noise, RATE)
-    letters = generator.choice(list("abcdefghijklmnopqrstuvwxyz "), int(LETTER_RATE * seconds))
+    letters = generator.choice(list("abcdefghijklmnopqrstuvwxyz "), int(LETTER_RATE * length))
     entries.append(manifest.Entry(path, manifest.duration_to_size(len(time_axis) / RATE), "".join(letters)))
   path = os.path.join(folder, "corpus.tsv")
   manifest.write_manifest(path, (entries[row % num_files] for row in range(num_rows or num_files)))

@@ -31,10 +31,15 @@ class Row:
 
 def trace(session: "tf.compat.v1.Session", fetches: object, feeds: dict) -> list:
   """Run a step under TensorFlow's full trace; return the statistics of each operation that ran."""
+  return [node for nodes in trace_devices(session, fetches, feeds).values() for node in nodes]
+
+
+def trace_devices(session: "tf.compat.v1.Session", fetches: object, feeds: dict) -> dict[str, list]:
+  """Run a step under TensorFlow's full trace; return the statistics by device: processors, and streams of GPUs."""
   options = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE)
   metadata = tf.compat.v1.RunMetadata()
   session.run(fetches, feeds, options=options, run_metadata=metadata)
-  return [node for device in metadata.step_stats.dev_stats for node in device.node_stats]
+  return {device.device: list(device.node_stats) for device in metadata.step_stats.dev_stats}
 
 
 def group(nodes: Iterable, key: Callable[[str, str], str]) -> dict[str, Row]:

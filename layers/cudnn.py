@@ -10,7 +10,7 @@ from layers import cells, packing
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
 
-RNN_KERNELS = ("auto", "native", "cudnn")
+RNN_KERNELS = ("auto", "native", "cudnn", "compiled")
 
 # Cells that cuDNN computes, with its name for them.
 RNN_MODES = {"lstm": "lstm", "gru_reset_after": "gru"}
@@ -25,13 +25,13 @@ def choose_kernel(rnn_kernel: str, rnn_type: str, devices: Sequence[str]) -> str
     devices: the devices of the replicas, such as ["/gpu:0"].
 
   Returns:
-    "native" or "cudnn".
+    "native", "cudnn" or "compiled".
 
   Raises:
     UserError: "cudnn" is asked for and not possible.
   """
-  if rnn_kernel == "native":
-    return "native"
+  if rnn_kernel in ("native", "compiled"):
+    return rnn_kernel
   faults = []
   if rnn_type not in RNN_MODES:
     faults.append(f"computes {' and '.join(RNN_MODES)}, not --rnn_type={rnn_type}")

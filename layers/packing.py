@@ -56,6 +56,28 @@ def plan(lengths: "tf.Tensor", num_steps: "tf.Tensor | int") -> Packing:
   return Packing(lengths, tf.convert_to_tensor(num_steps), counts, starts, sources, targets, (earlier, later))
 
 
+def from_first_step(packing: Packing, is_backward: bool, multiple: int) -> Packing:
+  """Plan the same rows as a batch [time, batch, depth] for one direction: each utterance begins in the first step.
+
+  Args:
+    packing: where the rows are.
+    is_backward: whether the direction begins with each utterance's end.
+    multiple: the number of time steps is rounded up to a multiple of this.
+
+  Returns:
+    A plan for `pack` and `unpack` of [time, batch, depth].
+  """
+  lengths, num_steps = packing.lengths, packing.num_steps
+  place, time = packing.sources // num_steps, packing.sources % num_steps
+  targets = tf.reshape(packing.targets, [-1, num_steps])
+  if is_backward:
+    time = tf.gather(lengths, place) - 1 - time
+    targets = tf.reverse_sequence(targets, lengths, seq_axis=1, batch_axis=0)
+  batch_size = tf.size(lengths)
+  targets = tf.pad(tf.transpose(targets), [[0, -num_steps % multiple], [0, 0]])
+  return packing._replace(num_steps=batch_size, sources=time * batch_size + place, targets=tf.reshape(targets, [-1]))
+
+
 def pack(inputs: "tf.Tensor", packing: Packing) -> "tf.Tensor":
   """Turn [batch, time, ...] into rows [rows, ...]."""
   return _inverse_pair(inputs.shape[2:], packing)[0](inputs)

@@ -36,10 +36,16 @@ class Factor(NamedTuple):
     return tf.add_n([tf.cast(product, rows.dtype) for product in products])
 
 
-def prepare(weights: Sequence["tf.Tensor"]) -> list["Factor | tf.Tensor"]:
-  """Make factors of the matrices [depth, columns] among a cell's weights; biases get the number format of states."""
+def prepare(weights: Sequence["tf.Tensor"], are_cut: bool = True) -> list["Factor | tf.Tensor"]:
+  """Make factors of the matrices among a cell's weights; biases get the number format of states.
+
+  Args:
+    weights: matrices [depth, columns] and biases [columns].
+    are_cut: whether to cut large matrices, as suits processors.
+  """
+  make = _cut if are_cut else lambda matrix: Factor([matrix])
   return [
-    _make_factor(weight) if weight.shape.rank == 2 else tf.cast(weight, variables.stored_dtype(weight.dtype))
+    make(weight) if weight.shape.rank == 2 else tf.cast(weight, variables.stored_dtype(weight.dtype))
     for weight in weights
   ]
 
@@ -49,7 +55,7 @@ def transpose(prepared: Sequence["Factor | tf.Tensor"]) -> list["Factor | tf.Ten
   return [_transpose(each) if isinstance(each, Factor) else each for each in prepared]
 
 
-def _make_factor(matrix: "tf.Tensor") -> Factor:
+def _cut(matrix: "tf.Tensor") -> Factor:
   """Cut a matrix in half precision in half until its pieces are small; leave any other whole."""
   pieces = [matrix]
   while variables.is_half(matrix.dtype) and _num_bytes(pieces[0]) > _PIECE_BYTES and not pieces[0].shape[1] % 2:

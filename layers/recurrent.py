@@ -11,7 +11,7 @@ costs no time, because a step's products take most of it.
 
 from collections.abc import Callable, Sequence
 
-from layers import cells, cudnn, packing, products, variables
+from layers import cells, compiled, cudnn, packing, products, variables
 from official_utils.lazy import tf
 
 
@@ -33,21 +33,25 @@ def rnn_layer(
     hidden_size: the cell's size.
     layer_id: the layer's number, from 1 on; part of the variables' names.
     is_bidirectional: whether a second cell runs from the end to the beginning.
-    kernel: "native", or "cudnn" for the cells of `cudnn.RNN_MODES` on a GPU.
+    kernel: "native", "compiled", or "cudnn" for the cells of `cudnn.RNN_MODES` on a GPU.
 
   Returns:
     Rows [rows, hidden or 2 * hidden] in the inputs' number format.
   """
   cell = cells.SUPPORTED_RNNS[rnn_type](hidden_size)
   names = [f"bidirectional_rnn/{side}/rnn_{side}_{layer_id}" for side in ("fw", "bw")]
-  outputs = []
+  outputs, projections = [], []
   for number, scope in enumerate(names if is_bidirectional else [f"rnn/rnn_fw_{layer_id}"]):
     with tf.compat.v1.variable_scope(scope):
       values = _make_variables(cell, inputs)
     if kernel == "cudnn":
       outputs.append(cudnn.run_direction(rnn_type, inputs, batch, values, is_backward=number == 1))
+    elif kernel == "compiled":
+      projections.append(cell.project(inputs, values))
     else:
       outputs.append(unroll(cell, batch, number == 1, *cell.project(inputs, values)))
+  if projections:
+    outputs = compiled.run_directions(cell, batch, projections)
   return tf.concat(outputs, axis=1)
 
 

@@ -19,7 +19,10 @@ import scoring
 from benchmarks import (
   child,
   evaluation,
+  findings,
   floor,
+  gpu_profile,
+  gpu_throughput,
   input_pipeline,
   original_evaluation,
   original_form,
@@ -130,7 +133,93 @@ def test_make_bench_runs_every_benchmark():
     with open(path, encoding="utf-8") as file:
       if 'if __name__ == "__main__":' in file.read():
         commands.add(os.path.basename(path))
-  assert set(named) == commands - {"table.py", "torch_network.py"}
+  assert set(named) == commands - {"gpu.py", "table.py", "torch_network.py"}
+
+
+# The program for GPUs, as far as it goes without one.
+
+
+@pytest.mark.parametrize(
+  ("part", "words"),
+  [
+    (
+      "parity",
+      ["original gru_l1_bias, native, padded: worst gradient", "gru, compiled against native", "padding, gru"],
+    ),
+    ("tones", ["tones, gru, native: WER", "tones, gru, native: texts that differ between GPU and CPU"]),
+    (
+      "throughput",
+      ["throughput, ours, gru, auto, tf32, from a cache", "throughput, input", "throughput, original_form"],
+    ),
+    ("profile", ["profile, gru, native, tf32: step", "profile, gru, native, tf32: gradients/Conv2D_grad"]),
+  ],
+)
+def test_gpu_tries_each_part(part, words, tmp_path):
+  # What is no PyTorch fails in its turn, and everything else is tried all the same.
+  done = start(tmp_path, "gpu.py", "--small", f"--part={part}", "--torch_python=/bin/false")
+  lines = [json.loads(line) for line in done.stdout.splitlines()]
+  failed = [(line["name"], line["failure"]) for line in lines if not line["ok"]]
+  expected = (
+    "RuntimeError: UserError: /bin/false ended with exit code 1 instead of answering; see its own messages above"
+  )
+  assert failed == ([("throughput, torch, gru, tf32", expected)] if part == "throughput" else []), done.stderr
+  assert done.returncode == len(failed)
+  found = {line["name"]: line["value"] for line in lines if "value" in line}
+  for word in words:
+    assert any(name.startswith(word) and value >= 0 for name, value in found.items()), word
+  assert lines[-1]["name"] == f"{part}: seconds"
+
+
+def test_gpu_begins_nothing_once_the_time_is_over(tmp_path):
+  lines = [json.loads(line) for line in run(tmp_path, "gpu.py", "--small", "--minutes=0")]
+  assert [line["name"] for line in lines[1:]] == ["parity", "tones", "throughput", "profile"]
+  assert {line["left_out"] for line in lines[1:]} == {"the time is over"}
+
+
+def test_gpu_needs_a_gpu(tmp_path):
+  done = start(tmp_path, "gpu.py")
+  assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+  assert "TensorFlow sees no GPU here; give --small" in done.stderr
+
+
+def test_findings_are_held_against_their_bounds(capsys):
+  for value, bound, expected in ((1.0, 2.0, True), (3.0, None, True), (3.0, 2.0, False), (float("nan"), 2.0, False)):
+    made = findings.Findings(minutes=1)
+    made.add("error", value, bound, device="gpu")
+    line = json.loads(capsys.readouterr().out)
+    assert (made.all_ok, line["ok"], line["bound"], line["device"]) == (expected, expected, bound, "gpu")
+
+
+def test_a_failure_counts_and_keeps_nothing_from_being_tried(capsys):
+  def fail(made):
+    raise OSError("no room")
+
+  made = findings.Findings(minutes=1)
+  made.attempt("first", fail)
+  made.attempt("second", lambda made, number: made.add("number", number), 7)
+  lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+  assert lines[0] == {"name": "first", "failure": "OSError: no room", "ok": False}
+  assert [line["name"] for line in lines] == ["first", "first: seconds", "number", "second: seconds"]
+  assert not made.all_ok
+
+
+def test_an_exception_in_an_own_process_is_told():
+  assert child.in_own_process(max, 2, 3) == 3
+  with pytest.raises(RuntimeError, match="ValueError: invalid literal"):
+    child.in_own_process(int, "x")
+
+
+def test_every_way_to_train_has_a_name_of_its_own():
+  names = [setting.name for setting in gpu_throughput.list_settings(is_small=False, cache="cache")]
+  assert len(names) == len(set(names))
+  for rnn_type in gpu_throughput.KERNELS:
+    assert sum(f", {rnn_type}, " in name and "ours" in name for name in names) >= 3
+
+
+def test_the_trace_of_all_streams_is_chosen():
+  traced = {"/device:CPU:0": [1] * 9, "/device:GPU:0": [2] * 8, "/device:GPU:0/stream:7": [3], "/gpu:0/stream:all": [4]}
+  assert gpu_profile.choose_device(traced) == ("/gpu:0/stream:all", [4])
+  assert gpu_profile.choose_device({"/device:CPU:0": [1]}) == ("/device:CPU:0", [1])
 
 
 # The original's form, held against numbers of the original and against ours.

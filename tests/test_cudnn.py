@@ -149,6 +149,8 @@ def test_graph_has_the_same_variables_shapes_and_gradients(rnn_type, dtype, is_b
     ("auto", "lstm", ["/cpu:0"], "native"),
     ("native", "lstm", ["/gpu:0"], "native"),
     ("cudnn", "lstm", ["/gpu:0"], "cudnn"),
+    ("compiled", "gru", ["/gpu:0"], "compiled"),
+    ("compiled", "rnn", ["/cpu:0"], "compiled"),
   ],
 )
 def test_choice_of_the_kernel(rnn_kernel, rnn_type, devices, expected):

@@ -88,3 +88,22 @@ def test_what_lies_in_the_padding_goes_nowhere():
   outputs, gradient = run([1, 3], 4, build)
   np.testing.assert_array_equal(outputs[:, :, 0], [[1, 0, 0, 0], [2, 2, 2, 0]])
   np.testing.assert_array_equal(gradient[:, :, 0], [[2, 0, 0, 0], [4, 4, 4, 0]])
+
+
+@settings(max_examples=20, deadline=None)
+@given(lengths=LENGTHS, is_backward=st.booleans())
+def test_each_utterance_begins_in_the_first_step(lengths, is_backward):
+  padded = np.random.default_rng(0).normal(size=[len(lengths), max(lengths) + 1, 2])
+
+  def build(batch):
+    rows, turned = packing.pack(tf.constant(padded), batch), packing.from_first_step(batch, is_backward, multiple=4)
+    steps = packing.unpack(rows, turned)
+    return steps, rows, packing.pack(steps, turned)
+
+  steps, rows, back = run(lengths, max(lengths) + 1, build)
+  assert steps.shape == (max(lengths) // 4 * 4 + 4, len(lengths), 2)
+  for number, length in enumerate(lengths):
+    expected = padded[number, :length]
+    np.testing.assert_array_equal(steps[:length, number], expected[::-1] if is_backward else expected)
+    assert not steps[length:, number].any()
+  np.testing.assert_array_equal(back, rows)

@@ -9,63 +9,17 @@ import numpy as np
 import pytest
 import small_network
 
-import deep_speech
-import networks
+from benchmarks import fixture_graph
 from official_utils.lazy import tf
-from training.optimizer import Optimizer
 
 LEARNING_RATE = 5e-4
 
 
-class Graph:
-  """The training graph of one fixture file, with its variables set to the file's."""
-
-  def __init__(self, name: str):
-    self.numbers, meta = fixture_files.load_model(name)
-    self.names, self.trainable, config = meta["variable_order"], meta["trainable"], meta["config"]
-    assert config["learning_rate"] == LEARNING_RATE
-    network = small_network.of_original(config)
-    with tf.Graph().as_default():
-      self.features = tf.compat.v1.placeholder(tf.float32, [None, None, 161, 1])
-      lengths = [tf.compat.v1.placeholder(tf.int32, [None, 1]) for _ in range(2)]
-      self.input_length, self.label_length = lengths
-      self.labels = tf.compat.v1.placeholder(tf.int32, [None, None])
-      self.losses, self.outputs = {}, {}
-      for mode in ("infer", "train"):
-        with tf.compat.v1.variable_scope("", reuse=mode == "train"):
-          self._add_mode(mode, networks.make_network(network, config["num_classes"]))
-      self.variables = {variable.op.name: variable for variable in tf.compat.v1.global_variables()}
-      variables = [self.variables[name] for name in self.trainable]
-      self.gradients = tf.gradients(self.loss, variables)
-      self.train_op = Optimizer(LEARNING_RATE).minimize(self.loss)
-      self.session = tf.compat.v1.Session()
-      self.session.run(tf.compat.v1.global_variables_initializer())
-    self.reset()
-
-  def reset(self):
-    with self.session.graph.as_default():
-      for name in self.names:
-        self.variables[name].load(self.numbers[f"var/{name}"], self.session)
-
-  def _add_mode(self, mode: str, network):
-    logits, _ = network(self.features, tf.squeeze(self.input_length, 1), mode == "train")
-    self.outputs[mode] = logits
-    if mode == "train":
-      num_steps = tf.shape(logits)[1]
-      self.steps = deep_speech.compute_length_after_conv(tf.shape(self.features)[1], num_steps, self.input_length)
-      self.loss_each = deep_speech.ctc_loss(self.label_length, self.steps, self.labels, self.outputs["train"])
-      self.loss = tf.reduce_mean(self.loss_each)
-
-  def run(self, batch: str, fetches):
-    keys = ("in_features", "in_input_length", "in_label_length", "in_labels")
-    tensors = (self.features, self.input_length, self.label_length, self.labels)
-    feeds = {tensor: self.numbers[f"{batch}/{key}"] for tensor, key in zip(tensors, keys, strict=True)}
-    return self.session.run(fetches, feeds)
-
-
 @pytest.fixture(scope="module", params=fixture_files.MODELS)
 def graph(request):
-  return Graph(request.param)
+  numbers, meta = fixture_files.load_model(request.param)
+  assert meta["config"]["learning_rate"] == LEARNING_RATE
+  return fixture_graph.FixtureGraph(numbers, meta, small_network.of_original(meta["config"]))
 
 
 def test_all_configurations_are_there():
@@ -105,10 +59,7 @@ def test_gradients(graph, batch, tolerance):
 
 def test_three_adam_steps(graph):
   """Runs last in this module: it moves the variables."""
-  graph.reset()
-  losses = [graph.run("padded", [graph.loss, graph.train_op])[0] for _ in range(3)]
-  losses.append(graph.run("padded", graph.loss))
-  np.testing.assert_allclose(losses, graph.numbers["steps_loss"], rtol=1e-3)
+  np.testing.assert_allclose(graph.train_three_steps(), graph.numbers["steps_loss"], rtol=1e-3)
   values = graph.session.run({name: graph.variables[name] for name in graph.names})
   differences = []
   for name in graph.names:
