@@ -34,7 +34,7 @@ from official_utils.misc.progress_bar import progress_bar
 from transcript_writer import TranscriptWriter
 from transcripts import Segment, Transcript, Word
 
-SECONDS_AT_ONCE = 160.0
+SECONDS_AT_ONCE = 320.0
 LONGEST_SECONDS = 30.0
 # So many batches of clips are sorted by length at once.
 BATCHES_IN_POOL = 4

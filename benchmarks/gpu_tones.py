@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import IO, NamedTuple
 
 from benchmarks.findings import Findings
-from data import download
+from data import manifest, suggestions
 from data.corpora import tones
 from training.model_dir import ModelDir
 
@@ -40,9 +40,11 @@ def run(findings: Findings, is_small: bool, folder: str) -> None:
   """
   tones.download_tones(folder, **(SMALL_CORPUS if is_small else {}))
   manifests = tones.prepare_tones(folder)
-  options = download.CORPORA["tones"].training_flags.split()
+  num_utterances = len(manifest.read_manifest(manifests["train"]))
+  suggested = suggestions.suggest_flags(suggestions.TONES, num_utterances, num_gpus=1)
+  options = [f"--{name}={value}" for name, value in suggested.items()]
   options += [f"--{name}_data_dir={manifests[split]}" for name, split in (("train", "train"), ("eval", "dev"))]
-  options += ["--num_gpus=-1", *(SMALL_NETWORK if is_small else ())]
+  options += SMALL_NETWORK if is_small else ()
   programs = {}
   for rnn_type, kernel in RUNS[:1] if is_small else RUNS:
     name = f"tones, {rnn_type}, {kernel}"
