@@ -43,16 +43,16 @@ class Schedule:
     """Whether the learning rate never changes."""
     return self.shape == CONSTANT and not self.warmup_steps
 
-  def of_run(self, count_steps: Callable[[], int]) -> "Schedule":
+  def of_run(self, count_steps: Callable[[], int] | None) -> "Schedule":
     """Return the schedule of a run.
 
     Args:
-      count_steps: counts the steps of the whole run; called only if the learning rate changes.
+      count_steps: counts the steps of the whole run; called only if the learning rate changes. None if there is no run.
 
     Raises:
       UserError: the run ends before the warm-up does.
     """
-    if self.is_constant:
+    if self.is_constant or count_steps is None:
       return self
     total = count_steps()
     if self.warmup_steps >= total:
