@@ -37,6 +37,7 @@ from speech_flags import define_deep_speech_flags
 from training import actions, evaluation, model_dir
 from training.optimizer import Optimizer
 from training.run import Options, Run, score_sets
+from training.schedules import Schedule
 
 _make_decoder = functools.partial(decoder.GreedyDecoder, wants=decoder.CLASSES)
 
@@ -146,6 +147,7 @@ def make_estimator(
   speech_labels: Sequence[str],
   devices: Sequence[str],
   settings: ModelSettings | None = None,
+  count_steps: Callable[[], int] | None = None,
 ) -> "tf_estimator.Estimator":
   """Make the Estimator around `model_fn`.
 
@@ -154,6 +156,7 @@ def make_estimator(
     speech_labels: the labels in order, the blank last.
     devices: the device of each replica.
     settings: the model's; None takes them from the flags.
+    count_steps: counts the steps of the run, for the learning rate; None if it is not to be trained.
   """
   threads = flags_obj.inter_op_parallelism_threads, flags_obj.intra_op_parallelism_threads
   config = tf_estimator.RunConfig(
@@ -161,7 +164,7 @@ def make_estimator(
     session_config=distribution_utils.session_config(devices, *threads),
     train_distribute=distribution_utils.get_distribution_strategy(devices, flags_obj.all_reduce_alg),
   )
-  params = _model_params(flags_obj, speech_labels, devices, settings)
+  params = _model_params(flags_obj, speech_labels, devices, settings, count_steps=count_steps)
   return tf_estimator.Estimator(model_fn=model_fn, model_dir=flags_obj.model_dir, config=config, params=params)
 
 
@@ -171,6 +174,7 @@ def _model_params(
   devices: Sequence[str] | None = None,
   settings: ModelSettings | None = None,
   num_classes: int | None = None,
+  count_steps: Callable[[], int] | None = None,
 ) -> dict[str, Any]:
   """Gather the params of `model_fn`; what is not given follows from the flags."""
   speech_labels = list(speech_labels or vocabulary.read_vocabulary(flags_obj.vocabulary_file))
@@ -183,7 +187,8 @@ def _model_params(
     devices=devices,
     compute_dtype=flags_core.get_tf_dtype(flags_obj, devices).name,
   )
-  optimizer = Optimizer(flags_obj.learning_rate, flags_core.get_loss_scale(flags_obj))
+  schedule = Schedule(flags_obj.learning_rate_schedule, flags_obj.warmup_steps).of_run(count_steps)
+  optimizer = Optimizer(flags_obj.learning_rate, flags_core.get_loss_scale(flags_obj), flags_obj.clip_norm, schedule)
   return {"settings": settings, "network": network, "speech_labels": speech_labels, "optimizer": optimizer}
 
 
@@ -229,6 +234,7 @@ def run_deep_speech(flags_obj: flags.FlagValues = flags.FLAGS, devices: Sequence
     each_cycle = [
       actions.evaluate(lambda: run.evaluate("eval")),
       actions.export(run.estimator.latest_checkpoint, run.model_dir, _publisher(flags_obj, settings, run.labels)),
+      actions.keep_best(run.estimator.latest_checkpoint, run.model_dir),
       actions.log_benchmark(benchmark_logger),
       actions.keep_row(run.model_dir),
       actions.print_line(flags_obj.train_epochs),
@@ -271,17 +277,11 @@ def evaluate_checkpoint(flags_obj: flags.FlagValues, devices: Sequence[str] | No
 def export_checkpoint(flags_obj: flags.FlagValues) -> list[str]:
   """Export a checkpoint, print the folders and return them."""
   checkpoint, settings, labels = _find_checkpoint(flags_obj)
-  of_run = model_dir.ModelDir(os.path.dirname(checkpoint))
+  of_run = model_dir.run_of(checkpoint)
+  folder = flags_obj.export_dir or os.path.join(of_run.path, "export")
   step = of_run.global_step(checkpoint)
-  folders = exports.publish(
-    checkpoint,
-    settings,
-    labels,
-    flags_obj.export_dir or os.path.join(of_run.path, "export"),
-    step,
-    of_run.best_step() in (step, None),
-    flags_obj.keep_exports if flags_obj["keep_exports"].present else None,
-  )
+  keep = flags_obj.keep_exports if flags_obj["keep_exports"].present else None
+  folders = exports.publish(checkpoint, settings, labels, folder, step, of_run.best_step() in (step, None), keep)
   for folder in folders:
     print(f"exported {checkpoint} to {folder}", flush=True)
   return folders

@@ -8,14 +8,13 @@ import contextlib
 import glob
 import os
 import shutil
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import inference
 from inference import SpeechModel
 from official_utils.lazy import tf
+from official_utils.misc import files
 from official_utils.misc.errors import UserError
 from settings import ModelSettings
 
@@ -25,9 +24,6 @@ WAV_SIGNATURE = "wav_bytes"
 # Every SavedModel has these two.
 _MODEL_FILE = "saved_model.pb"
 _ASSETS = "assets"
-# The prefix of folders that are being written, and the age at which unfinished ones are removed.
-_UNFINISHED = ".unfinished-"
-_SECONDS_TO_WRITE = 3600
 
 
 def find_export(path: str) -> str | None:
@@ -90,7 +86,7 @@ def export_model(checkpoint: str, settings: ModelSettings, labels: Sequence[str]
     labels: the labels in order, the blank last.
     folder: the folder to write; an existing export is replaced.
   """
-  with _clear_errors(folder), _replaced(folder) as unfinished:
+  with _clear_errors(folder), files.replaced_folder(folder) as unfinished:
     _write_saved_model(checkpoint, settings, labels, unfinished)
 
 
@@ -102,20 +98,6 @@ def _clear_errors(folder: str) -> Iterator[None]:
   except (OSError, tf.errors.OpError) as error:
     reason = getattr(error, "strerror", None) or type(error).__name__
     raise UserError(f"cannot write the export {folder}: {reason}; make room or choose another --export_dir") from error
-
-
-@contextlib.contextmanager
-def _replaced(folder: str) -> Iterator[str]:
-  """Open a scratch folder to write to, which replaces `folder` when the block ends well."""
-  parent = os.path.dirname(os.path.abspath(folder))
-  os.makedirs(parent, exist_ok=True)
-  with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=parent) as scratch:
-    unfinished = os.path.join(scratch, "export")
-    yield unfinished
-    # A folder cannot be renamed over another: for a moment there is none, but never half of one.
-    if os.path.lexists(folder):
-      os.rename(folder, os.path.join(scratch, "replaced"))
-    os.rename(unfinished, folder)
 
 
 def _write_saved_model(checkpoint: str, settings: ModelSettings, labels: Sequence[str], folder: str) -> None:
@@ -179,15 +161,8 @@ def publish(
 
 def _copy_export(source: str, folder: str) -> None:
   """Copy an export, by hard links where the file system has them."""
-
-  def link(origin: str, copy: str) -> None:
-    try:
-      os.link(origin, copy)
-    except OSError:
-      shutil.copy2(origin, copy)
-
-  with _replaced(folder) as unfinished:
-    shutil.copytree(source, unfinished, copy_function=link)
+  with files.replaced_folder(folder) as unfinished:
+    shutil.copytree(source, unfinished, copy_function=files.link)
 
 
 def _exports(folder: str) -> list[str]:
@@ -207,9 +182,5 @@ def _exports(folder: str) -> list[str]:
 def _tidy(folder: str, keep: int | None) -> None:
   """Remove all exports but the newest, and folders left unfinished long ago."""
   for path in _exports(folder)[:-keep] if keep else []:
-    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder) as scratch:
-      os.rename(path, os.path.join(scratch, "removed"))
-  for name in os.listdir(folder) if os.path.isdir(folder) else []:
-    path = os.path.join(folder, name)
-    if name.startswith(_UNFINISHED) and time.time() - os.path.getmtime(path) > _SECONDS_TO_WRITE:
-      shutil.rmtree(path)
+    files.remove_folder(path)
+  files.remove_unfinished(folder)

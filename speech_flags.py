@@ -17,13 +17,14 @@ from official_utils.misc import distribution_utils, number_formats
 from official_utils.misc.errors import UserError
 
 RNN_KERNELS = ("auto", "native", "cudnn", "compiled")
+LEARNING_RATE_SCHEDULES = ("constant", "cosine")
 UNKNOWN_POLICIES = ("error", "drop")
 MODES = ("train", "evaluate", "export")
 
 # Flags, the condition that a given value must meet, and the condition in words.
 _RANGES = (
   (("batch_size", "train_epochs", "epochs_between_evals"), lambda value: value >= 1, "1 or more"),
-  (("show_samples", "keep_exports"), lambda value: value >= 0, "0 or more"),
+  (("show_samples", "keep_exports", "warmup_steps"), lambda value: value >= 0, "0 or more"),
   (("num_parallel_calls",), lambda value: 1 <= value <= 1024, "1 to 1024"),
   (
     ("inter_op_parallelism_threads", "intra_op_parallelism_threads"),
@@ -33,6 +34,7 @@ _RANGES = (
   (("num_gpus",), lambda value: value >= -1, "a number of GPUs, 0 for the CPU or -1 for all GPUs"),
   (("seed",), lambda value: 0 <= value < 2**31, "0 to 2147483647"),
   (("learning_rate",), lambda value: 0 < value < math.inf, "a number above 0, such as 0.0005"),
+  (("clip_norm",), lambda value: 0 < value < math.inf, "a number above 0, such as 5"),
   (("batch_seconds",), lambda value: 0 < value < math.inf, "a number of seconds above 0, such as 120"),
   (("wer_threshold", "stop_threshold"), lambda value: 0 <= value < math.inf, "0 or more, such as 0.23"),
 )
@@ -76,8 +78,8 @@ def _define_mode_flags(define: Callable[..., None]) -> None:
     flags.DEFINE_string,
     "checkpoint",
     None,
-    """The checkpoint to evaluate or export, such as MODEL_DIR/model.ckpt-1200. Not given: the newest in
-    model_dir.""",
+    """The checkpoint to evaluate or export, such as MODEL_DIR/model.ckpt-1200, or 'best', the one in model_dir with the
+    lowest word error rate on the evaluation set. Not given: the newest in model_dir.""",
   )
   define(
     flags.DEFINE_integer,
@@ -106,7 +108,7 @@ def _define_data_flags(define: Callable[..., None]) -> None:
     flags.DEFINE_string,
     "test_data_dir",
     None,
-    "The manifest of a set that is scored once, at the end. Not given: no test set.",
+    "The manifest of a set that is scored once, at the end, with the best model. Not given: no test set.",
   )
   define(
     flags.DEFINE_integer,
@@ -161,6 +163,27 @@ def _define_training_flags(define: Callable[..., None]) -> None:
     enum_values=RNN_KERNELS,
   )
   define(flags.DEFINE_float, "learning_rate", 5e-4, "The learning rate of Adam.")
+  define(
+    flags.DEFINE_enum,
+    "learning_rate_schedule",
+    "constant",
+    """What the learning rate does after the warm-up: 'constant' keeps it, 'cosine' lets it fall to 0 over the steps of
+    train_epochs, slowly at first and at the end.""",
+    enum_values=LEARNING_RATE_SCHEDULES,
+  )
+  define(
+    flags.DEFINE_integer,
+    "warmup_steps",
+    0,
+    "The steps at the beginning of training in which the learning rate rises from 0 to learning_rate.",
+  )
+  define(
+    flags.DEFINE_float,
+    "clip_norm",
+    None,
+    """The largest global norm of the gradients of a batch, all devices together; longer ones are shortened to it, so
+    that no batch changes the weights by too much. Not given: they are left as they are.""",
+  )
   define(
     flags.DEFINE_boolean,
     "sortagrad",

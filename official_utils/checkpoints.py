@@ -39,7 +39,8 @@ def newest_checkpoint(folder: str) -> str | None:
 def damaged_checkpoint(checkpoint: str) -> UserError:
   """Return the error for a checkpoint that cannot be read, with the remedy."""
   names_it = os.path.join(os.path.dirname(checkpoint), "checkpoint")
-  return UserError(f"the checkpoint {checkpoint} is damaged or gone; restore it, or name an older one in {names_it}")
+  remedy = f"restore it, or name an older one in {names_it}" if os.path.exists(names_it) else "restore or remove it"
+  return UserError(f"the checkpoint {checkpoint} is damaged or gone; {remedy}")
 
 
 @contextlib.contextmanager

@@ -38,6 +38,21 @@ def test_an_export_knows_whether_it_is_the_best(earlier, is_best, tmp_path):
   assert published == [("model.ckpt-70", 70, is_best)]
 
 
+def test_only_the_best_checkpoint_is_kept(tmp_path):
+  def latest():
+    for kind in ("index", "data-00000-of-00001"):
+      (tmp_path / f"model.ckpt-{step}.{kind}").write_text(str(step))
+    return str(tmp_path / f"model.ckpt-{step}")
+
+  model_dir, kept = ModelDir(str(tmp_path)), []
+  for step, wer in ((10, 0.5), (20, 0.25), (30, 0.25), (40, 0.125)):
+    cycle = Cycle(step // 10, {"epoch": step // 10, "global_step": step, "WER": wer})
+    actions.keep_best(latest, model_dir)(cycle)
+    actions.keep_row(model_dir)(cycle)
+    kept.append(model_dir.best_checkpoint())
+  assert kept == [f"{tmp_path}/best_checkpoint/model.ckpt-{step}" for step in (10, 20, 20, 40)]
+
+
 def test_a_row_is_kept(tmp_path):
   actions.keep_row(ModelDir(str(tmp_path)))(Cycle(1, {"epoch": 1, "WER": 0.5}))
   assert ModelDir(str(tmp_path)).evaluations() == [{"epoch": 1, "WER": 0.5}]

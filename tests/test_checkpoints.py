@@ -50,3 +50,7 @@ def test_damage_is_said_with_the_remedy(checkpoint):
   for read in (checkpoints.read_shapes, lambda path: checkpoints.read_variable(path, "weight")):
     with pytest.raises(UserError, match="model.ckpt-7 is damaged or gone; restore it, or name an older one"):
       read(checkpoint)
+  # Where nothing names the newest one, there is no older one to name.
+  os.remove(os.path.join(os.path.dirname(checkpoint), "checkpoint"))
+  with pytest.raises(UserError, match="model.ckpt-7 is damaged or gone; restore or remove it"):
+    checkpoints.read_shapes(checkpoint)

@@ -1,6 +1,7 @@
 """Tries the run loop's parts: losses, modes, metrics, replicas, and what stops a run."""
 
 import gc
+import math
 import os
 import re
 import shutil
@@ -142,15 +143,79 @@ def test_run_writes_rows_and_returns_the_test_results(tones_dir, tmp_path, capsy
   rows = ModelDir(model_dir).evaluations()
   assert [row["epoch"] for row in rows] == [2, 3]
   assert [row["global_step"] for row in rows] == [6, 9]
-  assert results["global_step"] == 9
+  best = min(rows, key=lambda row: (row["WER"], row["CER"]))
+  assert results["global_step"] == best["global_step"]
+  assert [row["learning_rate"] for row in rows] == [0.0005, 0.0005]
   output = capsys.readouterr().out
   assert "epoch 2/3  loss" in output
   assert "stopped: 3 epochs are done, --train_epochs=3" in output
-  assert f"test: WER {results['WER']:.4f}" in output
+  which = f"epoch {best['epoch']}, the best of the evaluation set"
+  assert f"test: WER {results['WER']:.4f}  CER {results['CER']:.4f}  ({which})\n" in output
   said = [entry.transcript for entry in manifest.read_manifest(f"{tones_dir}/test.tsv")]
   samples = re.findall(r"  said:  (.*)\n  heard: .*\n", output)
   assert len(set(samples)) == 3
   assert set(samples) <= set(said)
+
+
+def test_the_test_set_is_scored_with_the_best_model_though_it_got_worse(tones_dir, tmp_path, capsys):
+  model_dir, test_set = str(tmp_path / "model"), f"{tones_dir}/test.tsv"
+  options = [*runs.arguments(tones_dir, model_dir, "--keep_exports=0"), f"--test_data_dir={test_set}"]
+  deep_speech.run_deep_speech(runs.parse(*options, "--learning_rate=0.05"))
+  # Such steps leave nothing of what was learned.
+  worse = [*options, "--learning_rate=3", "--train_epochs=6"]
+  results = deep_speech.run_deep_speech(runs.parse(*worse))
+  first, *others = ModelDir(model_dir).evaluations()
+  assert all((row["WER"], row["CER"]) > (first["WER"], first["CER"]) for row in others)
+  # TensorFlow keeps five.
+  assert not os.path.exists(f"{model_dir}/model.ckpt-3.index")
+  assert results["global_step"] == first["global_step"] == 3
+  assert capsys.readouterr().out.splitlines()[-1].endswith("(epoch 1, the best of the evaluation set)")
+  in_mode = [f"--model_dir={model_dir}", f"--eval_data_dir={test_set}", "--num_gpus=0"]
+  (row,) = deep_speech.evaluate_checkpoint(runs.parse("--mode=evaluate", "--checkpoint=best", *in_mode))
+  assert row == {"manifest": test_set, **results}
+  (row,) = deep_speech.evaluate_checkpoint(runs.parse("--mode=evaluate", *in_mode))
+  assert row["global_step"] == 18
+  folders = deep_speech.export_checkpoint(runs.parse("--mode=export", "--checkpoint=best", *in_mode))
+  assert folders == [f"{model_dir}/export/last/3", f"{model_dir}/export/best/3"]
+  # Whoever removes it still gets a result, and is told of what.
+  shutil.rmtree(f"{model_dir}/best_checkpoint")
+  capsys.readouterr()
+  assert deep_speech.run_deep_speech(runs.parse(*worse))["global_step"] == 18
+  told = "(the newest checkpoint; that of the best, epoch 1, is gone)"
+  assert capsys.readouterr().out.splitlines()[-1].endswith(told)
+  with pytest.raises(UserError, match="the checkpoint of the best evaluation is not there.*--checkpoint=best"):
+    deep_speech.export_checkpoint(runs.parse("--mode=export", "--checkpoint=best", *in_mode))
+
+
+SCHEDULED = ["--learning_rate_schedule=cosine", "--warmup_steps=2", "--clip_norm=5", "--learning_rate=0.01"]
+
+
+def test_an_interrupted_run_follows_the_same_learning_rate(tones_dir, tmp_path):
+  """The threshold ends the first run after an epoch; what is told apart is the weights to the last bit."""
+  weights = {}
+  for name, stops in {"at once": [], "in parts": ["--wer_threshold=1000"]}.items():
+    options = [*runs.arguments(tones_dir, str(tmp_path / name), *SCHEDULED), "--train_epochs=3", "--keep_exports=0"]
+    for more in [*([stops] if stops else []), []]:
+      deep_speech.run_deep_speech(runs.parse(*options, *more))
+    reader = tf.train.load_checkpoint(str(tmp_path / name))
+    weights[name] = {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map()}
+    rates = [row["learning_rate"] for row in ModelDir(str(tmp_path / name)).evaluations()]
+    expected = [0.01 * (1 + math.cos(math.pi * (step - 2) / 7)) / 2 for step in (2, 5, 8)]
+    assert rates == pytest.approx(expected, rel=1e-4)
+  for key, value in weights["at once"].items():
+    np.testing.assert_array_equal(weights["in parts"][key], value, err_msg=key)
+  # Neither option adds a variable: the run goes on without them, and with more epochs, along the new curve.
+  options = [*runs.arguments(tones_dir, str(tmp_path / "in parts"), "--keep_exports=0"), "--train_epochs=4"]
+  deep_speech.run_deep_speech(runs.parse(*options, "--learning_rate_schedule=cosine"))
+  row = ModelDir(str(tmp_path / "in parts")).evaluations()[-1]
+  assert row["learning_rate"] == pytest.approx(0.0005 * (1 + math.cos(math.pi * 11 / 12)) / 2, rel=1e-4)
+
+
+def test_a_warm_up_longer_than_the_run_is_refused(tones_dir, tmp_path):
+  options = runs.arguments(tones_dir, str(tmp_path / "model"), "--warmup_steps=3")
+  with pytest.raises(UserError, match="--warmup_steps=3 leaves nothing of the 3 steps of the run"):
+    deep_speech.run_deep_speech(runs.parse(*options))
+  assert not (tmp_path / "model").exists()
 
 
 def test_stops_at_the_threshold_and_stays_stopped(tones_dir, tmp_path, capsys):

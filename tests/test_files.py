@@ -68,3 +68,47 @@ def test_what_lies_within_a_folder(tmp_path):
   assert files.is_within(f"{folder}/../model/export", folder)
   assert not files.is_within(f"{folder}s/export", folder)
   assert not files.is_within(str(tmp_path), folder)
+
+
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+  folder = tmp_path / "new" / "folder"
+
+  def write(name):
+    with files.replaced_folder(str(folder)) as unfinished:
+      os.mkdir(unfinished)
+      (folder.parent / unfinished / name).write_text(name)
+      if name == "half":
+        raise RuntimeError("half way")
+
+  write("old")
+  assert os.listdir(folder) == ["old"]
+  with pytest.raises(RuntimeError, match="half way"):
+    write("half")
+  assert os.listdir(folder) == ["old"]
+  write("new")
+  assert os.listdir(folder) == ["new"]
+  assert os.listdir(folder.parent) == ["folder"]
+  files.remove_folder(str(folder))
+  assert os.listdir(folder.parent) == []
+
+
+def test_only_what_was_left_unfinished_long_ago_is_removed(tmp_path):
+  for name in ("folder", ".unfinished-new", ".unfinished-old"):
+    (tmp_path / name / "written").mkdir(parents=True)
+  for name in ("folder", ".unfinished-old"):
+    os.utime(tmp_path / name, (0, 0))
+  files.remove_unfinished(str(tmp_path))
+  assert sorted(os.listdir(tmp_path)) == [".unfinished-new", "folder"]
+  files.remove_unfinished(str(tmp_path / "nowhere"))
+
+
+def test_a_link_is_a_second_name(tmp_path):
+  origin, copy = tmp_path / "origin", tmp_path / "copy"
+  origin.write_text("text")
+  files.link(str(origin), str(copy))
+  assert os.path.samefile(origin, copy)
+  # A name that is taken cannot be linked, and gets a copy.
+  other = tmp_path / "other"
+  other.write_text("")
+  files.link(str(origin), str(other))
+  assert (other.read_text(), os.path.samefile(origin, other)) == ("text", False)

@@ -159,6 +159,46 @@ def test_evaluations(tmp_path):
   assert model_dir.evaluation_after(3) is None
 
 
+def test_the_best_checkpoint_is_kept_whole(tmp_path):
+  model_dir = ModelDir(str(tmp_path))
+  assert (model_dir.best_evaluation(), model_dir.best_step(), model_dir.best_checkpoint()) == ({}, None, None)
+  for step, wer in ((5, 0.5), (7, 0.25), (9, 0.25)):
+    save_global_step(tmp_path, step)
+    model_dir.append_evaluation({"epoch": step, "WER": wer, "global_step": step})
+    if step < 9:
+      model_dir.keep_best(f"{tmp_path}/model.ckpt-{step}")
+  kept = f"{tmp_path}/best_checkpoint/model.ckpt-7"
+  assert (model_dir.best_evaluation()["epoch"], model_dir.best_checkpoint()) == (7, kept)
+  assert sorted(os.listdir(tmp_path / "best_checkpoint")) == [
+    "model.ckpt-7.data-00000-of-00001",
+    "model.ckpt-7.index",
+  ]
+  # A second name for the data, which takes no room.
+  data = ".data-00000-of-00001"
+  assert os.path.samefile(f"{kept}{data}", f"{tmp_path}/model.ckpt-7{data}")
+  # Another checkpoint of the same step, or none, leaves it as it is.
+  save_global_step(tmp_path, 7)
+  for path in tmp_path.glob("model.ckpt-7.*"):
+    path.write_bytes(b"")
+  assert model_dir.global_step(kept) == 7
+  # What is not kept may still be among TensorFlow's own; what is left of an unfinished one is removed in time.
+  os.rename(tmp_path / "best_checkpoint", tmp_path / ".unfinished-1")
+  assert model_dir.best_checkpoint() == f"{tmp_path}/model.ckpt-7"
+  for path in tmp_path.glob("model.ckpt-7.*"):
+    path.unlink()
+  assert model_dir.best_checkpoint() is None
+  os.utime(tmp_path / ".unfinished-1", (0, 0))
+  save_global_step(tmp_path, 9)
+  prepare(tmp_path)
+  assert not os.path.exists(tmp_path / ".unfinished-1")
+
+
+@pytest.mark.parametrize("folder", ["model", "/models/1", ""])
+def test_a_checkpoint_belongs_to_a_run(folder):
+  assert run_folder.run_of(os.path.join(folder, "model.ckpt-7")).path == folder
+  assert run_folder.run_of(os.path.join(folder, "best_checkpoint", "model.ckpt-7")).path == folder
+
+
 def test_a_checkpoint_is_checked_against_the_network(tmp_path):
   fixture_files.copy_checkpoint(tmp_path)
   model_dir = ModelDir(str(tmp_path))
@@ -184,6 +224,11 @@ def test_the_vocabulary_beside_a_checkpoint_is_its_own(tmp_path):
   given = {"rnn_hidden_layers": 1, "rnn_hidden_size": 8}
   checkpoint, settings, labels = run_folder.find_checkpoint(str(tmp_path), None, given, None, DEFAULT_VOCABULARY)
   assert checkpoint.endswith("model.ckpt-4")
+  model_dir = ModelDir(str(tmp_path))
+  model_dir.append_evaluation({"epoch": 1, "WER": 0.5, "global_step": 4})
+  model_dir.keep_best(checkpoint)
+  best = run_folder.find_checkpoint(str(tmp_path), "best", given, None, DEFAULT_VOCABULARY)
+  assert best == (f"{tmp_path}/best_checkpoint/model.ckpt-4", settings, labels)
   assert settings == make_settings(given)
   assert "".join(labels) == original.replace("x", "ß")
   with pytest.raises(UserError, match="was trained with the vocabulary"):

@@ -1,5 +1,7 @@
 """Tries the run loop: cycles, their ends, and going on."""
 
+import functools
+
 import pytest
 import runs
 
@@ -44,10 +46,28 @@ def make_run(options):
     Options(**speech_flags.plain_values(flags_obj, Options)),
     speech_flags.model_settings(flags_obj),
     lambda path, is_training: deep_speech.generate_dataset(path, flags_obj, is_training),
-    lambda labels: deep_speech.make_estimator(flags_obj, labels, ["/cpu:0"]),
+    functools.partial(deep_speech.make_estimator, flags_obj, devices=["/cpu:0"]),
     GreedyDecoder,
     1,
   )
+
+
+def test_the_steps_of_a_run_are_those_done_and_those_to_come(tones_dir, tmp_path):
+  model_dir = str(tmp_path / "model")
+  options = runs.arguments(tones_dir, model_dir, "--train_epochs=4")
+  assert make_run(options).count_steps() == 4 * 3
+  run = make_run(options)
+  run.model_dir.prepare({}, ModelSettings(), run.labels, dict)
+  run.model_dir.plan_epochs(0, [3, 3])
+  # The second epoch was cut off after one batch, and is trained anew.
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    tf.compat.v1.train.get_or_create_global_step().load(4, session)
+    tf.compat.v1.train.Saver().save(session, f"{model_dir}/model.ckpt", global_step=4)
+  assert run.count_steps() == 4 + 3 * 3
+  assert make_run([*options, "--clean"]).count_steps() == 4 * 3
+  # By duration, epochs differ in their number of batches.
+  run = make_run([*options, "--batch_seconds=8", "--clean"])
+  assert run.count_steps() == sum(run._batching.num_batches(epoch) for epoch in range(4))
 
 
 def test_making_a_run_writes_nothing(tones_dir, tmp_path, capsys):

@@ -17,6 +17,7 @@ import speech_flags
 from layers import cudnn
 from official_utils.flags import core as flags_core
 from official_utils.misc.errors import UserError
+from training import schedules
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _ORIGINAL = fixture_files.load_json("flags")["deep_speech"]
@@ -41,6 +42,9 @@ _NEW_FLAGS = {
   "checkpoint": None,
   "keep_exports": 1,
   "test_data_dir": None,
+  "learning_rate_schedule": "constant",
+  "warmup_steps": 0,
+  "clip_norm": None,
   "on_unknown": "error",
   "show_samples": 0,
   "rnn_kernel": "auto",
@@ -157,6 +161,9 @@ def test_the_defaults_pass():
     (["--learning_rate=0"], "--learning_rate=0.0 is out of range; give a number above 0, such as 0.0005"),
     (["--learning_rate=nan"], "--learning_rate=nan"),
     (["--learning_rate=inf"], "--learning_rate=inf"),
+    (["--warmup_steps=-1"], "--warmup_steps=-1 is out of range; give 0 or more"),
+    (["--clip_norm=0"], "--clip_norm=0.0 is out of range; give a number above 0, such as 5"),
+    (["--clip_norm=inf"], "--clip_norm=inf"),
     (["--wer_threshold=-0.1"], "--wer_threshold=-0.1"),
     (["--wer_threshold=nan"], "--wer_threshold=nan"),
     (["--stop_threshold=-1"], "--stop_threshold=-1"),
@@ -237,7 +244,8 @@ def test_flag_values_can_be_written_as_json():
   assert (values["hooks"], values["num_gpus"], values["train_epochs"]) == (["ProfilerHook"], 0, 200)
 
 
-def test_the_choices_are_those_of_the_network():
-  """Flags are defined without loading the layers, so the names stand twice."""
+def test_the_choices_are_those_of_what_they_choose():
+  """Flags are defined without loading layers or training, so the names stand twice."""
   assert set(settings.declarations()["rnn_type"].choices) == set(deep_speech_model.SUPPORTED_RNNS)
   assert speech_flags.RNN_KERNELS == cudnn.RNN_KERNELS
+  assert tuple(schedules.SHAPES) == speech_flags.LEARNING_RATE_SCHEDULES

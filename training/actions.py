@@ -64,6 +64,21 @@ def export(latest_checkpoint: Callable[[], str], model_dir: ModelDir, publish: C
   return action
 
 
+def keep_best(latest_checkpoint: Callable[[], str], model_dir: ModelDir) -> Action:
+  """Make the action that keeps the newest checkpoint if it is the best; like `export`, it comes before `keep_row`.
+
+  Args:
+    latest_checkpoint: finds the checkpoint.
+    model_dir: knows the earlier evaluations, and keeps the checkpoint.
+  """
+
+  def action(cycle: Cycle) -> None:
+    if model_dir.is_best(cycle.row):
+      model_dir.keep_best(latest_checkpoint())
+
+  return action
+
+
 def log_benchmark(benchmark_logger: logger.BaseBenchmarkLogger) -> Action:
   """Make the action that hands the rates to the benchmark logger."""
   return lambda cycle: benchmark_logger.log_evaluation_result(

@@ -36,7 +36,8 @@ def one_graph(chosen: speech_dataset.DeepSpeechDataset) -> Iterator[None]:
     raise
   except tf.compat.v1.train.NanLossDuringTrainingError:
     raise UserError(
-      "the loss became NaN; lower --learning_rate, and --loss_scale if it is a number, and start again"
+      "the loss became NaN; lower --learning_rate, and --loss_scale if it is a number, or give --clip_norm, such as "
+      "--clip_norm=5, and start again"
     ) from None
   finally:
     log.removeFilter(_is_news)

@@ -2,9 +2,11 @@
 
 import errno
 import fcntl
+import glob
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +24,10 @@ from settings import SETTINGS_FILE, ModelSettings, make_settings, read_settings
 FLAGS_FILE = "flags.json"
 PROGRESS_FILE = "progress.json"
 EVAL_FILE = "eval.jsonl"
+# Holds the checkpoint of the best evaluation. Not "best", where exports are kept if --export_dir is the model_dir.
+BEST_FOLDER = "best_checkpoint"
+# What stands for it where a checkpoint is asked for.
+BEST = "best"
 # Locked by the process that trains there.
 LOCK_FILE = ".lock"
 # A folder with all of these is one of our model_dirs.
@@ -62,6 +68,7 @@ class ModelDir:
     """
     files.check_writable(self.path, "--model_dir")
     self.lock()
+    files.remove_unfinished(self.path)
     checkpoint = checkpoints.newest_checkpoint(self.path)
     if checkpoint:
       remedy = "another --model_dir, or --clean to start over"
@@ -148,9 +155,29 @@ class ModelDir:
     """Tell whether no evaluation so far was as good by WER or, at the same WER, by CER."""
     return all(_goodness(row) < _goodness(each) for each in self.evaluations())
 
+  def best_evaluation(self) -> dict[str, Any]:
+    """Find the best row, the first of several equals; an empty one if there is none."""
+    return min(self.evaluations(), key=_goodness, default={})
+
   def best_step(self) -> int | None:
     """Find the global step of the best evaluation."""
-    return min(self.evaluations(), key=_goodness, default={}).get("global_step")
+    return self.best_evaluation().get("global_step")
+
+  def keep_best(self, checkpoint: str) -> None:
+    """Keep a checkpoint as the best so far, in place of the one before; TensorFlow removes its own after a while."""
+    with files.replaced_folder(self._file(BEST_FOLDER)) as unfinished:
+      os.mkdir(unfinished)
+      prefix = os.path.join(unfinished, os.path.basename(checkpoint))
+      for path in glob.glob(f"{glob.escape(checkpoint)}.data-*"):
+        files.link(path, prefix + path.removeprefix(checkpoint))
+      # Data files are renamed into their place, but an index is written over an older one of the same step.
+      shutil.copyfile(f"{checkpoint}.index", f"{prefix}.index")
+
+  def best_checkpoint(self) -> str | None:
+    """Find the checkpoint of the best evaluation: the one that was kept, or else among TensorFlow's own."""
+    name = f"model.ckpt-{self.best_step()}"
+    found = (os.path.join(folder, name) for folder in (self._file(BEST_FOLDER), self.path))
+    return next((checkpoint for checkpoint in found if os.path.exists(f"{checkpoint}.index")), None)
 
   def _file(self, name: str) -> str:
     return os.path.join(self.path, name)
@@ -173,6 +200,12 @@ class ModelDir:
     files.write_atomically(self._file(name), json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def run_of(checkpoint: str) -> ModelDir:
+  """Return the model_dir that a checkpoint belongs to: the folder that it lies in, or the one above if it is the best."""
+  folder = os.path.dirname(checkpoint)
+  return ModelDir(os.path.dirname(folder) if os.path.basename(folder) == BEST_FOLDER else folder)
+
+
 def find_checkpoint(
   folder: str, checkpoint: str | None, given: Mapping[str, Any], vocabulary_file: str | None, default_vocabulary: str
 ) -> tuple[str, ModelSettings, list[str]]:
@@ -180,7 +213,8 @@ def find_checkpoint(
 
   Args:
     folder: a model_dir.
-    checkpoint: the checkpoint's prefix, or its file that ends with .index; None for the newest of the folder.
+    checkpoint: the checkpoint's prefix, or its file that ends with .index; BEST for that of the best evaluation, None for
+      the newest of the folder.
     given: the settings that the user gave, by name; they must match those of its training, if these are known.
     vocabulary_file: the vocabulary that the user gave, which must match too; None if there is none.
     default_vocabulary: the vocabulary of a checkpoint that has none beside it, such as the original's.
@@ -188,10 +222,16 @@ def find_checkpoint(
   Returns:
     The checkpoint's prefix, its settings and its labels.
   """
+  if checkpoint == BEST:
+    checkpoint = ModelDir(folder).best_checkpoint()
+    if not checkpoint:
+      raise UserError(
+        f"{folder}: the checkpoint of the best evaluation is not there; leave out --checkpoint={BEST} for the newest"
+      )
   checkpoint = (checkpoint or "").removesuffix(".index") or checkpoints.newest_checkpoint(folder)
   if not checkpoint or not tf.io.gfile.exists(f"{checkpoint}.index"):
     raise UserError(f"{checkpoint or folder}: no checkpoint is there; give --model_dir or --checkpoint")
-  folder = os.path.dirname(os.path.abspath(checkpoint))
+  folder = run_of(os.path.abspath(checkpoint)).path
   remedy = "or leave the flag out"
   if os.path.exists(os.path.join(folder, SETTINGS_FILE)):
     settings, labels = inference.read_description(folder)
@@ -207,8 +247,8 @@ def find_checkpoint(
 
 
 def vocabulary_of(checkpoint: str, default: str) -> str:
-  """Return the vocabulary that lies beside a checkpoint, or the default if there is none."""
-  path = os.path.join(os.path.dirname(os.path.abspath(checkpoint)), LABELS_FILE)
+  """Return the vocabulary of the model_dir that a checkpoint belongs to, or the default if there is none."""
+  path = os.path.join(run_of(os.path.abspath(checkpoint)).path, LABELS_FILE)
   return path if os.path.exists(path) else default
 
 

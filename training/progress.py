@@ -17,6 +17,7 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
     steps: steps so far.
     seconds: seconds since the session was ready.
     input_wait: the share of those seconds that steps spent waiting for their input.
+    learning_rate: that of the last step.
   """
 
   def __init__(self, num_replicas: int, title: str = "training", num_steps: int = 0):
@@ -29,6 +30,7 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
     """
     self.steps = 0
     self.seconds = 0.0
+    self.learning_rate = 0.0
     self._total_loss = 0.0
     self._seconds_waited = 0.0
     self._num_replicas = num_replicas
@@ -47,27 +49,29 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
     return self._seconds_waited / self.seconds if self.steps else 0.0
 
   def begin(self) -> None:
-    """Find each replica's loss and waiting time in the graph."""
+    """Find each replica's loss and waiting time in the graph, and the learning rate."""
     graph = tf.compat.v1.get_default_graph()
     scopes = [""] + [f"replica_{number}/" for number in range(1, self._num_replicas)]
-    self._fetches = [
+    self._fetches: list[Any] = [
       [graph.get_tensor_by_name(f"{scope}{name}:0") for scope in scopes]
       for name in ("cross_entropy", input_wait.TENSOR_NAME)
     ]
+    self._fetches.append(graph.get_tensor_by_name("learning_rate:0"))
 
   def after_create_session(self, session: "tf.compat.v1.Session", coord: "tf.train.Coordinator") -> None:
     """Start the clock."""
     self._start = time.perf_counter()
 
   def before_run(self, run_context: Any) -> "tf.compat.v1.train.SessionRunArgs":
-    """Ask for the losses and waiting times."""
+    """Ask for the losses, the waiting times and the learning rate."""
     return tf.compat.v1.train.SessionRunArgs(self._fetches)
 
   def after_run(self, run_context: Any, run_values: Any) -> None:
     """Count the step; thanks to the weights, the mean of the replicas' losses is the mean of the global batch."""
     self.steps += 1
     self.seconds = time.perf_counter() - self._start
-    losses, waits = run_values.results
+    losses, waits, rate = run_values.results
+    self.learning_rate = float(rate)
     self._total_loss += float(sum(losses)) / self._num_replicas
     # All replicas wait for the slowest.
     self._seconds_waited += float(max(waits))

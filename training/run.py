@@ -58,7 +58,7 @@ class Run:
     options: Options,
     settings: ModelSettings,
     make_dataset: Callable[..., DeepSpeechDataset],
-    make_estimator: Callable[[Sequence[str]], "tf_estimator.Estimator"],
+    make_estimator: Callable[..., "tf_estimator.Estimator"],
     make_decoder: Callable[[Sequence[str]], Decoder],
     num_replicas: int,
   ):
@@ -68,7 +68,7 @@ class Run:
       options: the options of the run.
       settings: the model's.
       make_dataset: makes a data set from a manifest and `is_training`, whether it is trained on.
-      make_estimator: makes the estimator from the labels.
+      make_estimator: makes the estimator from the labels and `count_steps`, a function that counts the steps of the run.
       make_decoder: makes the decoder from the labels.
       num_replicas: how many devices share a batch.
     """
@@ -87,9 +87,19 @@ class Run:
       train_set.seconds, options.batch_size, options.batch_seconds, options.sortagrad, options.seed
     )
     self.labels = train_set.speech_labels
-    self.estimator = make_estimator(self.labels)
-    self._decoder = make_decoder(self.labels)
     self.model_dir = ModelDir(options.model_dir)
+    self.estimator = make_estimator(self.labels, count_steps=self.count_steps)
+    self._decoder = make_decoder(self.labels)
+
+  def count_steps(self) -> int:
+    """Count the steps of the whole run: those done so far, and those of the epochs to come.
+
+    An epoch that was interrupted is trained anew, so that a run may have more steps than its epochs have batches.
+    """
+    done, epoch = 0, 0
+    if not self._options.clean:
+      done, epoch = self.model_dir.global_step(), self._completed_epochs()
+    return done + len(self._batching.of_epochs(range(epoch, self._options.train_epochs)))
 
   def prepare_folders(self, flags: Mapping[str, Any], make_shapes: Callable[[], Mapping[str, Sequence[int]]]) -> None:
     """Make model_dir and export_dir, after --clean if given, or check what they hold; see `ModelDir.prepare`."""
@@ -116,7 +126,7 @@ class Run:
       benchmark_logger: training hooks report to it.
     """
     num_epochs, threshold = self._options.train_epochs, self._options.wer_threshold
-    epoch = self.model_dir.completed_epochs(self._batching.num_batches(0))
+    epoch = self._completed_epochs()
     row = None
     if epoch:
       print(f"{self.model_dir.path}: {epoch} epochs are done already", flush=True)
@@ -133,21 +143,36 @@ class Run:
       row = _end_cycle(epoch, results, actions)
     return f"WER {row[WER_KEY]:.4f} after epoch {epoch} is at or below the threshold {threshold:g}"
 
-  def evaluate(self, name: str) -> Evaluation:
-    """Transcribe and score the "eval" or the "test" set with the newest checkpoint."""
+  def evaluate(self, name: str, checkpoint: str | None = None) -> Evaluation:
+    """Transcribe and score the "eval" or the "test" set with a checkpoint, None for the newest."""
     options, chosen = self._options, self._sets[name]
     mask_padding = self._settings.network.mask_padding
     batches = _evaluation_batches(options, chosen, mask_padding, self._longest, self._num_replicas)
-    return calls.score_set(self.estimator, self._decoder, chosen, batches, options.num_parallel_calls)
+    return calls.score_set(self.estimator, self._decoder, chosen, batches, options.num_parallel_calls, checkpoint)
 
   def score_test_set(self) -> dict[str, float]:
-    """Score the set of --test_data_dir, print the result and --show_samples utterances; {} without such a set."""
+    """Score the set of --test_data_dir with the best model, or the newest if the best is gone.
+
+    Print the result, which model it is of, and --show_samples utterances.
+
+    Returns:
+      The results; {} without such a set.
+    """
     if "test" not in self._sets:
       return {}
-    evaluated = self.evaluate("test")
-    print(f"test: {evaluated.summary()}", flush=True)
+    best, checkpoint = self.model_dir.best_evaluation(), self.model_dir.best_checkpoint()
+    if checkpoint:
+      which = f"epoch {best['epoch']}, the best of the evaluation set"
+    else:
+      which = "the newest checkpoint" + (f"; that of the best, epoch {best['epoch']}, is gone" if best else "")
+    evaluated = self.evaluate("test", checkpoint)
+    print(f"test: {evaluated.summary()}  ({which})", flush=True)
     evaluated.print_samples(self._sets["test"].entries, self._options.show_samples)
     return evaluated.results()
+
+  def _completed_epochs(self) -> int:
+    """Count the epochs that are done."""
+    return self.model_dir.completed_epochs(self._batching.num_batches(0))
 
   def _next_epochs(self, epoch: int) -> range:
     """Choose the epochs of the next cycle, which ends at a multiple of --epochs_between_evals wherever it starts."""
@@ -180,6 +205,8 @@ class Run:
       raise UserError(f"{options.train_data_dir}: no utterance is long enough for its transcript; check the audio")
     return {
       "loss": follower.mean_loss,
+      # Computed in single precision, which has no more digits.
+      "learning_rate": float(f"{follower.learning_rate:.6g}"),
       "train_seconds": follower.seconds,
       "input_wait": follower.input_wait,
       "utterances_per_second": len(train_set.entries) * len(epochs) / follower.seconds,
