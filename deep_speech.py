@@ -34,7 +34,7 @@ from official_utils.logs import input_wait, logger
 from official_utils.misc import distribution_utils
 from settings import ModelSettings
 from speech_flags import define_deep_speech_flags
-from training import actions, evaluation, model_dir
+from training import actions, evaluation, model_dir, progress
 from training.optimizer import Optimizer
 from training.run import Options, Run, score_sets
 from training.schedules import Schedule
@@ -163,6 +163,7 @@ def make_estimator(
     tf_random_seed=flags_obj.seed,
     session_config=distribution_utils.session_config(devices, *threads),
     train_distribute=distribution_utils.get_distribution_strategy(devices, flags_obj.all_reduce_alg),
+    **progress.NO_HOOKS,
   )
   params = _model_params(flags_obj, speech_labels, devices, settings, count_steps=count_steps)
   return tf_estimator.Estimator(model_fn=model_fn, model_dir=flags_obj.model_dir, config=config, params=params)
@@ -180,13 +181,9 @@ def _model_params(
   speech_labels = list(speech_labels or vocabulary.read_vocabulary(flags_obj.vocabulary_file))
   settings = settings or speech_flags.model_settings(flags_obj)
   devices = devices or distribution_utils.list_devices(flags_obj.num_gpus)
-  network = networks.make_network(
-    settings.network,
-    num_classes or len(speech_labels),
-    rnn_kernel=flags_obj.rnn_kernel,
-    devices=devices,
-    compute_dtype=flags_core.get_tf_dtype(flags_obj, devices).name,
-  )
+  dtype = flags_core.get_tf_dtype(flags_obj, devices).name
+  execution = {"rnn_kernel": flags_obj.rnn_kernel, "devices": devices, "compute_dtype": dtype}
+  network = networks.make_network(settings.network, num_classes or len(speech_labels), **execution)
   schedule = Schedule(flags_obj.learning_rate_schedule, flags_obj.warmup_steps).of_run(count_steps)
   optimizer = Optimizer(flags_obj.learning_rate, flags_core.get_loss_scale(flags_obj), flags_obj.clip_norm, schedule)
   return {"settings": settings, "network": network, "speech_labels": speech_labels, "optimizer": optimizer}

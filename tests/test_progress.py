@@ -1,7 +1,11 @@
 """Follows real sessions with the progress hook."""
 
+import glob
+import os
+
 import pytest
 
+from official_utils import checkpoints
 from official_utils.lazy import tf
 from training import progress
 
@@ -29,3 +33,45 @@ def test_adds_up_losses_and_waits_of_all_replicas():
 def test_no_step_is_no_loss():
   hook = progress.ProgressHook(num_replicas=1)
   assert hook.mean_loss == hook.input_wait == 0
+
+
+def train(model_dir, num_steps: int) -> progress.ProgressHook:
+  """Count steps in one session, as one call of train does."""
+  with tf.Graph().as_default():
+    step = tf.compat.v1.train.get_or_create_global_step()
+    tf.identity(tf.cast(step, tf.float32) + 3.0, name="cross_entropy")
+    tf.constant(0.0, tf.float64, name="input_wait")
+    tf.identity(0.25, name="learning_rate")
+    advance = tf.compat.v1.assign_add(step, 1)
+    follower = progress.ProgressHook(num_replicas=1)
+    hooks = [follower, progress.CurvesHook(follower, model_dir), progress.SaverHook(model_dir, 600)]
+    session = tf.compat.v1.train.MonitoredTrainingSession(
+      checkpoint_dir=model_dir, hooks=hooks, save_checkpoint_secs=None, save_summaries_steps=0, log_step_count_steps=0
+    )
+    with session:
+      for _ in range(num_steps):
+        session.run(advance)
+  return follower
+
+
+def read_events(model_dir) -> list:
+  """Read what TensorBoard would show."""
+  with tf.Graph().as_default():
+    tf.compat.v1.summary.FileWriterCache.get(model_dir).flush()
+  paths = glob.glob(os.path.join(model_dir, "events.*"))
+  return [event for path in paths for event in tf.compat.v1.train.summary_iterator(path)]
+
+
+def test_curves_have_a_point_every_hundred_steps_and_the_graph_is_described_once(tmp_path):
+  model_dir = str(tmp_path)
+  follower = train(model_dir, 101)
+  described, graphs = os.stat(tmp_path / "graph.pbtxt"), [event for event in read_events(model_dir) if event.graph_def]
+  train(model_dir, 2)
+  events = read_events(model_dir)
+  points = [(event.step, value.tag) for event in events for value in event.summary.value]
+  tags = ["loss", "learning_rate", "global_step/sec"]
+  assert sorted(points) == sorted((step, tag) for step in (1, 101, 102) for tag in tags)
+  assert follower.loss == pytest.approx(103, abs=1)
+  assert len([event for event in events if event.graph_def]) == len(graphs) > 0
+  assert os.stat(tmp_path / "graph.pbtxt") == described
+  assert checkpoints.newest_checkpoint(model_dir).endswith("-103")

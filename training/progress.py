@@ -1,5 +1,6 @@
 """Follows one call of train step by step, and saves checkpoints."""
 
+import os
 import sys
 import time
 from typing import Any
@@ -8,6 +9,9 @@ from official_utils.lazy import tf
 from official_utils.logs import input_wait
 
 SECONDS_BETWEEN_LINES = 0.5
+STEPS_BETWEEN_POINTS = 100
+# For RunConfig: the Estimator's own hooks stay away; see `CurvesHook`.
+NO_HOOKS = {"save_summary_steps": 0, "log_step_count_steps": None}
 
 
 class ProgressHook(tf.compat.v1.train.SessionRunHook):
@@ -17,6 +21,7 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
     steps: steps so far.
     seconds: seconds since the session was ready.
     input_wait: the share of those seconds that steps spent waiting for their input.
+    loss: that of the last step.
     learning_rate: that of the last step.
   """
 
@@ -30,6 +35,7 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
     """
     self.steps = 0
     self.seconds = 0.0
+    self.loss = 0.0
     self.learning_rate = 0.0
     self._total_loss = 0.0
     self._seconds_waited = 0.0
@@ -72,7 +78,8 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
     self.seconds = time.perf_counter() - self._start
     losses, waits, rate = run_values.results
     self.learning_rate = float(rate)
-    self._total_loss += float(sum(losses)) / self._num_replicas
+    self.loss = float(sum(losses)) / self._num_replicas
+    self._total_loss += self.loss
     # All replicas wait for the slowest.
     self._seconds_waited += float(max(waits))
     if sys.stderr.isatty() and self.seconds - self._shown_at >= SECONDS_BETWEEN_LINES:
@@ -92,12 +99,64 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
     sys.stderr.flush()
 
 
+class CurvesHook(tf.compat.v1.train.SessionRunHook):
+  """Writes loss, learning rate and steps a second for TensorBoard.
+
+  TensorFlow's own hooks fetch more in the steps in which they write than in others, and for each set of fetched tensors
+  it prepares the whole graph anew. In each cycle that would take as long as some steps.
+  """
+
+  def __init__(self, follower: ProgressHook, model_dir: str):
+    """Prepare for one call of train.
+
+    Args:
+      follower: knows the numbers of each step; it comes before this hook.
+      model_dir: where TensorBoard finds them.
+    """
+    self._follower = follower
+    self._model_dir = model_dir
+
+  def begin(self) -> None:
+    """Open the file, which all hooks share."""
+    self._writer = tf.compat.v1.summary.FileWriterCache.get(self._model_dir)
+
+  def after_create_session(self, session: "tf.compat.v1.Session", coord: "tf.train.Coordinator") -> None:
+    """Find out how many steps other calls of train did."""
+    self._first_step = int(session.run(tf.compat.v1.train.get_global_step()))
+
+  def after_run(self, run_context: Any, run_values: Any) -> None:
+    """Write a point of each curve."""
+    follower = self._follower
+    if (follower.steps - 1) % STEPS_BETWEEN_POINTS == 0:
+      speed = follower.steps / follower.seconds
+      values = {"loss": follower.loss, "learning_rate": follower.learning_rate, "global_step/sec": speed}
+      points = [tf.compat.v1.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+      self._writer.add_summary(tf.compat.v1.Summary(value=points), self._first_step + follower.steps)
+
+
 class SaverHook(tf.compat.v1.train.CheckpointSaverHook):
-  """Saves like its base class, but never before the first step.
+  """Saves like its base class, but never before the first step, and describes the graph once.
 
   Weights just read from a checkpoint are on the disk already, and initial weights follow from the seed. Writing them in
-  each cycle would take as long as a few steps.
+  each cycle would take as long as a few steps, and so would the description of the same graph.
   """
+
+  def __init__(self, model_dir: str, save_secs: float):
+    """Save to a folder.
+
+    Args:
+      model_dir: the folder.
+      save_secs: seconds from one checkpoint to the next; there is one at the end in any case.
+    """
+    super().__init__(model_dir, save_secs)
+    self._is_described = os.path.exists(os.path.join(model_dir, "graph.pbtxt"))
+
+  def after_create_session(self, session: "tf.compat.v1.Session", coord: "tf.train.Coordinator") -> None:
+    """Describe the graph unless an earlier cycle did, and start the clock."""
+    if self._is_described:
+      self._timer.update_last_triggered_step(session.run(self._global_step_tensor))
+    else:
+      super().after_create_session(session, coord)
 
   def _save(self, session, step):
     """Write a checkpoint; return whether to stop."""

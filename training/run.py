@@ -188,11 +188,12 @@ class Run:
     hooks = hooks_helper.get_train_hooks(
       options.hooks, batch_size=options.batch_size, model_dir=options.model_dir, metric_logger=benchmark_logger
     )
+    curves = progress.CurvesHook(follower, options.model_dir)
     saver = progress.SaverHook(options.model_dir, self.estimator.config.save_checkpoints_secs)
     try:
       with calls.one_graph(train_set):
         input_fn = calls.bind_input_fn(train_set, batches, self._num_replicas, options.num_parallel_calls)
-        self.estimator.train(input_fn, [*hooks, follower, saver])
+        self.estimator.train(input_fn, [*hooks, follower, curves, saver])
     except calls.restore_errors() as error:
       checkpoint = self.estimator.latest_checkpoint()
       if follower.steps or not checkpoint:
