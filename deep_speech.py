@@ -34,7 +34,7 @@ from official_utils.logs import input_wait, logger
 from official_utils.misc import distribution_utils
 from settings import ModelSettings
 from speech_flags import define_deep_speech_flags
-from training import actions, evaluation, model_dir, progress
+from training import actions, calls, evaluation, model_dir
 from training.optimizer import Optimizer
 from training.run import Options, Run, score_sets
 from training.schedules import Schedule
@@ -163,7 +163,7 @@ def make_estimator(
     tf_random_seed=flags_obj.seed,
     session_config=distribution_utils.session_config(devices, *threads),
     train_distribute=distribution_utils.get_distribution_strategy(devices, flags_obj.all_reduce_alg),
-    **progress.NO_HOOKS,
+    **calls.NO_HOOKS,
   )
   params = _model_params(flags_obj, speech_labels, devices, settings, count_steps=count_steps)
   return tf_estimator.Estimator(model_fn=model_fn, model_dir=flags_obj.model_dir, config=config, params=params)

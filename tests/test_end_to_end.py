@@ -47,8 +47,9 @@ def test_learns_the_tones(learning_flags, tmp_path):
   assert float(cycles[min(1, len(cycles) - 1)][4]) < 0.5
   assert re.fullmatch(rf"stopped: WER {cycles[-1][4]} after epoch {len(cycles)} is at or below .* 0.05", lines[-2])
   assert float(re.fullmatch(rf"test: WER (\S+)  CER \S+  {BEST}", lines[-1])[1]) <= 0.1
-  # Nothing else is on the screen but the sizes of the three sets.
-  assert len(lines) == 3 + len(cycles) + 2
+  # Nothing else is on the screen but the number format and the sizes of the three sets.
+  assert lines[0].startswith("--dtype=auto: ")
+  assert len(lines) == 4 + len(cycles) + 2
   said_again = scores_again(learning_flags, tmp_path)
   assert said_again == [float(number) for number in re.findall(r"[WC]ER (\S+)", lines[-1])]
   transcribes_what_was_not_heard(learning_flags, tmp_path)

@@ -13,6 +13,9 @@ from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
 from training import evaluation
 
+# For RunConfig: the Estimator's own hooks stay away; see `progress.CurvesHook`.
+NO_HOOKS = {"save_summary_steps": 0, "log_step_count_steps": None}
+
 
 @contextlib.contextmanager
 def one_graph(chosen: speech_dataset.DeepSpeechDataset) -> Iterator[None]:

@@ -10,8 +10,6 @@ from official_utils.logs import input_wait
 
 SECONDS_BETWEEN_LINES = 0.5
 STEPS_BETWEEN_POINTS = 100
-# For RunConfig: the Estimator's own hooks stay away; see `CurvesHook`.
-NO_HOOKS = {"save_summary_steps": 0, "log_step_count_steps": None}
 
 
 class ProgressHook(tf.compat.v1.train.SessionRunHook):
