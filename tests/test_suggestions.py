@@ -51,6 +51,7 @@ def test_the_demo_gets_what_was_measured():
     "batch_size": 8,
     "learning_rate": 0.0008,
     "train_epochs": 20,
+    "epochs_between_evals": 2,
     "dtype": "auto",
     "clip_norm": 5,
     "learning_rate_schedule": "cosine",
@@ -74,21 +75,19 @@ def test_no_corpus_is_too_small_to_be_learned(size, num_utterances):
   steps, total = steps_of(flags, num_utterances)
   assert total >= size.steps
   assert flags["train_epochs"] >= size.epochs
-  assert steps * flags["epochs_between_evals"] >= suggestions.LEAST_STEPS_A_CYCLE
+  assert steps * flags["epochs_between_evals"] >= size.steps_a_cycle
   # Every cycle is whole, and none is longer than it must be.
   assert flags["train_epochs"] % flags["epochs_between_evals"] == 0
-  assert (
-    flags["epochs_between_evals"] == 1 or steps * (flags["epochs_between_evals"] - 1) < suggestions.LEAST_STEPS_A_CYCLE
-  )
+  assert flags["epochs_between_evals"] == 1 or steps * (flags["epochs_between_evals"] - 1) < size.steps_a_cycle
   assert suggestions.LEAST_BATCH <= flags["batch_size"] <= size.batch_size
-  assert steps >= suggestions.LEAST_STEPS_A_CYCLE or flags["batch_size"] == suggestions.LEAST_BATCH
+  assert steps >= suggestions.LEAST_STEPS_AN_EPOCH or flags["batch_size"] == suggestions.LEAST_BATCH
   assert flags["warmup_steps"] <= min(size.warmup_steps, total / 10)
 
 
 def test_27_recordings_do_not_make_cycles_of_one_step():
   flags = suggestions.suggest_flags(SMALL, 27, 0)
-  assert (flags["batch_size"], flags["train_epochs"], flags["epochs_between_evals"]) == (4, 300, 15)
-  assert steps_of(flags, 27) == (7, 2100)
+  assert (flags["batch_size"], flags["train_epochs"], flags["epochs_between_evals"]) == (4, 290, 29)
+  assert steps_of(flags, 27) == (7, 2030)
 
 
 @pytest.mark.parametrize(
