@@ -68,7 +68,7 @@ TONES = Size(
   math.inf,
   {"rnn_hidden_layers": 2, "rnn_hidden_size": 128, "wer_threshold": 0.05},
   batch_size=8,
-  learning_rate=0.002,
+  learning_rate=0.001,
   epochs=8,
   steps=800,
   steps_a_cycle=100,

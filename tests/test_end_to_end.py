@@ -43,7 +43,7 @@ def test_learns_the_tones(learning_flags, tmp_path):
   lines = done.stdout.splitlines()
   cycles = [match for line in lines if (match := CYCLE.fullmatch(line))]
   assert float(cycles[-1][4]) <= 0.05
-  # Between 0.09 and 0.27 over five draws of the first weights.
+  # Between 0.09 and 0.19 over two draws of the first weights on TensorFlow 2.15 and 2.21.
   assert float(cycles[min(1, len(cycles) - 1)][4]) < 0.5
   assert re.fullmatch(rf"stopped: WER {cycles[-1][4]} after epoch {len(cycles)} is at or below .* 0.05", lines[-2])
   assert float(re.fullmatch(rf"test: WER (\S+)  CER \S+  {BEST}", lines[-1])[1]) <= 0.1
