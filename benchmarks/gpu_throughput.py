@@ -1,7 +1,5 @@
 """Times whole training steps with their input on a GPU, in seconds of audio a second, beside peers on the same card."""
 
-import dataclasses
-import json
 import os
 import time
 from collections.abc import Callable
@@ -18,7 +16,6 @@ from data import dataset as speech_dataset
 from official_utils import estimator as tf_estimator
 from official_utils.flags import core as flags_core
 from official_utils.lazy import tf
-from official_utils.misc import distribution_utils
 
 FRAME_RATE, WARM_UP = 100, 4
 # TensorFlow rounds the factors of float32 products on a GPU to 11 bits unless it is told not to: "tf32".
@@ -158,11 +155,6 @@ def parse_options(setting: Setting, sizes: Sizes) -> flags.FlagValues:
   return flags_core.parse_flags(["deep_speech.py", *arguments], values)
 
 
-def _devices(options: flags.FlagValues) -> list[str]:
-  """Return the first device, as a list."""
-  return distribution_utils.list_devices(options.num_gpus)[:1]
-
-
 def _build_with_input(form: str, options: flags.FlagValues, sizes: Sizes, manifest: str) -> Callable[[], object]:
   """Build the step of `deep_speech.model_fn` on batches of the manifest; or only what reads them."""
   dataset = deep_speech.generate_dataset(manifest, options)
@@ -175,7 +167,7 @@ def _build_with_input(form: str, options: flags.FlagValues, sizes: Sizes, manife
     if form == "input":
       config, fetch = None, tf.shape(features["features"])
     else:
-      estimator = deep_speech.make_estimator(options, dataset.speech_labels, _devices(options))
+      estimator = deep_speech.make_estimator(options, dataset.speech_labels, train_step.first_device(options))
       config = estimator.config.session_config
       fetch = deep_speech.model_fn(features, labels, tf_estimator.ModeKeys.TRAIN, estimator.params).train_op
     session = tf.compat.v1.Session(config=config)
@@ -187,17 +179,8 @@ def _time_torch(
   setting: Setting, options: flags.FlagValues, batch: train_step.Batch, torch_python: str, steps: int
 ) -> float:
   """Time PyTorch, whose batch is on the device already."""
-  settings = dataclasses.asdict(speech_flags.model_settings(options).network) | {
-    "num_bins": train_step.NUM_BINS,
-    "num_classes": len(train_step.LABELS),
-    "learning_rate": options.learning_rate,
-    "lengths": batch.features["input_length"][:, 0].tolist(),
-    "label_counts": batch.features["label_length"][:, 0].tolist(),
-    "device": "cuda" if _devices(options)[0].startswith("/gpu:") else "cpu",
-    "number_format": setting.number_format,
-  }
-  program = os.path.join(train_step.FOLDER, "torch_network.py")
-  process = child.Child([torch_python, program, json.dumps(settings)])
+  device = "cuda" if train_step.first_device(options)[0].startswith("/gpu:") else "cpu"
+  process = train_step.start_torch(torch_python, options, batch, setting.number_format, device)
   try:
     return _time(lambda: process.ask("step"), steps)
   finally:

@@ -110,7 +110,7 @@ def build_ours(options: flags.FlagValues, batch: Batch, dtype: str | None = None
   if dtype:
     options = copy.deepcopy(options)
     options.dtype = dtype
-  estimator = deep_speech.make_estimator(options, LABELS, _devices(options))
+  estimator = deep_speech.make_estimator(options, LABELS, first_device(options))
 
   def add_train_op(features, labels):
     mode = tf_estimator.ModeKeys.TRAIN
@@ -137,13 +137,17 @@ def build_original_form(options: flags.FlagValues, batch: Batch) -> Step:
   return _build(add_train_op, batch, _session_config(options))
 
 
-def start_torch(options: flags.FlagValues, batch: Batch, number_format: str) -> Callable[[], object]:
-  """Start PyTorch in its own process; return a function that makes it train one step.
+def start_torch(
+  torch_python: str, options: flags.FlagValues, batch: Batch, number_format: str, device: str = "cpu"
+) -> child.Child:
+  """Start PyTorch in its own process, which trains one step when it is asked.
 
   Args:
-    options: the flags.
+    torch_python: a Python with PyTorch.
+    options: the flags of deep_speech.py.
     batch: its lengths shape PyTorch's own noise.
     number_format: see `torch_network.py`.
+    device: PyTorch's name of the device that computes.
   """
   settings = _network_settings(options) | {
     "num_bins": NUM_BINS,
@@ -152,9 +156,15 @@ def start_torch(options: flags.FlagValues, batch: Batch, number_format: str) -> 
     "threads": options.intra_op_parallelism_threads,
     "lengths": batch.features["input_length"][:, 0].tolist(),
     "label_counts": batch.features["label_length"][:, 0].tolist(),
+    "device": device,
     "number_format": number_format,
   }
-  process = child.Child([options.torch_python, os.path.join(FOLDER, "torch_network.py"), json.dumps(settings)])
+  return child.Child([torch_python, os.path.join(FOLDER, "torch_network.py"), json.dumps(settings)])
+
+
+def _step_of_torch(options: flags.FlagValues, batch: Batch, number_format: str) -> Callable[[], object]:
+  """Start PyTorch; return a function that makes it train one step."""
+  process = start_torch(options.torch_python, options, batch, number_format)
   return lambda: process.ask("step")
 
 
@@ -162,7 +172,7 @@ BUILDERS = {timing.OURS: build_ours, "original_form": build_original_form}
 FORMS = {name: lambda *arguments, build=build: build(*arguments).run for name, build in BUILDERS.items()}
 FORMS["fp32"] = lambda *arguments: build_ours(*arguments, dtype="fp32").run
 TORCH_PEERS = {"torch": "fp32", "torch_autocast": "bf16", "torch_bf16": "bf16_weights"}
-FORMS |= {name: functools.partial(start_torch, number_format=value) for name, value in TORCH_PEERS.items()}
+FORMS |= {name: functools.partial(_step_of_torch, number_format=value) for name, value in TORCH_PEERS.items()}
 
 
 def _build(add_train_op: Callable, batch: Batch, config) -> Step:
@@ -186,7 +196,7 @@ def _network_settings(options) -> dict:
   return dataclasses.asdict(speech_flags.model_settings(options).network)
 
 
-def _devices(options) -> list[str]:
+def first_device(options: flags.FlagValues) -> list[str]:
   """Return the first device, as a list."""
   return distribution_utils.list_devices(options.num_gpus)[:1]
 
@@ -194,7 +204,7 @@ def _devices(options) -> list[str]:
 def _session_config(options):
   """Give the peers the same threads and device as ours."""
   threads = (options.inter_op_parallelism_threads, options.intra_op_parallelism_threads)
-  return distribution_utils.session_config(_devices(options), *threads)
+  return distribution_utils.session_config(first_device(options), *threads)
 
 
 def define_step_flags() -> None:
