@@ -145,7 +145,7 @@ def test_suggests_a_training_that_fits_a_few_recordings(tmp_path):
       "rnn_hidden_layers": "2",
       "batch_size": "4",
       "train_epochs": "340",
-      "epochs_between_evals": "17",
+      "epochs_between_evals": "34",
       "dtype": "auto",
     }.items()
   )
