@@ -1,6 +1,6 @@
 """The kinds of features, computed in numpy for training and in the graph for exports.
 
-A kind is a class with both twins and a line in _KINDS; its settings are in settings.py.
+A kind is a class with both twins and a line in _KINDS; its settings are in settings/features.py.
 """
 
 import abc

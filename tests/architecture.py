@@ -81,7 +81,12 @@ if __name__ == "__main__":
 """
 
 # A module with functions is tested by test_<its name>.py, those of these folders all by the folder's one file.
-TESTED_TOGETHER = {"official_utils/flags": "test_flags.py", "benchmarks": "test_benchmarks.py"}
+TESTED_TOGETHER = {
+  "official_utils/flags": "test_flags.py",
+  "benchmarks": "test_benchmarks.py",
+  "settings": "test_settings.py",
+  "speech_flags": "test_speech_flags.py",
+}
 
 
 @dataclass(frozen=True)
@@ -350,7 +355,7 @@ def state_of_modules(code: Code) -> list[str]:
   faults = []
   for module in code.values():
     may_read_flags = (
-      module.is_command or module.name == "speech_flags" or module.name.startswith("official_utils.flags")
+      module.is_command or module.room == "speech_flags" or module.name.startswith("official_utils.flags")
     )
     for node in ast.walk(module.tree):
       if isinstance(node, ast.Global):

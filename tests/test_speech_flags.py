@@ -17,6 +17,7 @@ import speech_flags
 from layers import cudnn
 from official_utils.flags import core as flags_core
 from official_utils.misc.errors import UserError
+from speech_flags import data_flags, model_flags, training_flags
 from training import schedules
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -96,7 +97,9 @@ def test_defaults_of_new_flags():
 
 
 def test_key_flags_include_those_of_the_original():
-  key_flags = {flag.name for flag in _define().get_key_flags_for_module(speech_flags)}
+  values = _define()
+  modules = (speech_flags, data_flags, model_flags, training_flags)
+  key_flags = {flag.name for module in modules for flag in values.get_key_flags_for_module(module)}
   assert key_flags >= set(_ORIGINAL["key_flags_of_main_module"])
   assert not key_flags & {"num_gpus", "stop_threshold", "benchmark_log_dir"}
 
@@ -247,5 +250,5 @@ def test_flag_values_can_be_written_as_json():
 def test_the_choices_are_those_of_what_they_choose():
   """Flags are defined without loading layers or training, so the names stand twice."""
   assert set(settings.declarations()["rnn_type"].choices) == set(deep_speech_model.SUPPORTED_RNNS)
-  assert speech_flags.RNN_KERNELS == cudnn.RNN_KERNELS
-  assert tuple(schedules.SHAPES) == speech_flags.LEARNING_RATE_SCHEDULES
+  assert training_flags.RNN_KERNELS == cudnn.RNN_KERNELS
+  assert tuple(schedules.SHAPES) == training_flags.LEARNING_RATE_SCHEDULES

@@ -1,0 +1,70 @@
+"""Refuses values of flags, and combinations of them, that cannot work."""
+
+import math
+
+from absl import flags
+
+from official_utils.flags import core as flags_core
+from official_utils.logs.hooks_helper import HOOKS
+from official_utils.misc.errors import UserError
+from speech_flags import values
+
+# Flags, the condition that a given value must meet, and the condition in words.
+_RANGES = (
+  (("batch_size", "train_epochs", "epochs_between_evals"), lambda value: value >= 1, "1 or more"),
+  (("show_samples", "keep_exports", "warmup_steps"), lambda value: value >= 0, "0 or more"),
+  (("num_parallel_calls",), lambda value: 1 <= value <= 1024, "1 to 1024"),
+  (
+    ("inter_op_parallelism_threads", "intra_op_parallelism_threads"),
+    lambda value: 0 <= value <= 1024,
+    "0 to 1024",
+  ),
+  (("num_gpus",), lambda value: value >= -1, "a number of GPUs, 0 for the CPU or -1 for all GPUs"),
+  (("seed",), lambda value: 0 <= value < 2**31, "0 to 2147483647"),
+  (("learning_rate",), lambda value: 0 < value < math.inf, "a number above 0, such as 0.0005"),
+  (("clip_norm",), lambda value: 0 < value < math.inf, "a number above 0, such as 5"),
+  (("batch_seconds",), lambda value: 0 < value < math.inf, "a number of seconds above 0, such as 120"),
+  (("wer_threshold", "stop_threshold"), lambda value: 0 <= value < math.inf, "0 or more, such as 0.23"),
+)
+
+
+def check_flags(flags_obj: flags.FlagValues) -> None:
+  """Refuse values and combinations of values that cannot work.
+
+  Args:
+    flags_obj: the parsed flags.
+
+  Raises:
+    UserError: names the flag, its value and the remedy.
+  """
+  for names, is_allowed, wanted in _RANGES:
+    for name in names:
+      value = flags_obj[name].value
+      if value is not None and not is_allowed(value):
+        raise UserError(f"--{name}={value} is out of range; give {wanted}")
+  for name in ("model_dir", "train_data_dir", "eval_data_dir"):
+    if not flags_obj[name].value:
+      raise UserError(f"--{name} is empty; give a path, such as --{name}={flags_obj[name].default or 'PATH'}")
+  if flags_obj.show_samples and not flags_obj.test_data_dir and flags_obj.mode == "train":
+    raise UserError(f"--show_samples={flags_obj.show_samples} shows utterances of a test set; give --test_data_dir")
+  if flags_obj.checkpoint and flags_obj.mode == "train":
+    raise UserError(
+      "--checkpoint is for --mode=evaluate and --mode=export, while training continues from the newest checkpoint of "
+      "--model_dir; leave it out"
+    )
+  flags_core.get_loss_scale(flags_obj)
+  values.model_settings(flags_obj)
+  _check_names(flags_obj)
+  values.wer_threshold(flags_obj)
+
+
+def _check_names(flags_obj: flags.FlagValues) -> None:
+  """Refuse unknown names in flags that take any text."""
+  for hook in flags_obj.hooks:
+    if hook.lower() not in HOOKS:
+      raise UserError(f"--hooks names {hook!r}, which does not exist; the hooks are {', '.join(HOOKS)}")
+  algorithm = flags_obj.all_reduce_alg
+  if algorithm is not None and algorithm not in flags_core.ALL_REDUCE_ALGORITHMS:
+    raise UserError(
+      f"--all_reduce_alg={algorithm} does not exist; give one of {', '.join(flags_core.ALL_REDUCE_ALGORITHMS)}"
+    )

@@ -1,0 +1,98 @@
+"""What flags mean: the settings, devices and plain arguments that they stand for."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+import settings
+from official_utils.flags import core as flags_core
+from official_utils.misc import distribution_utils, number_formats
+from official_utils.misc.errors import UserError
+
+
+def choose_devices(flags_obj: flags.FlagValues, devices: Sequence[str] | None = None) -> list[str]:
+  """Return the device of each replica, the given ones or those of --num_gpus, once --dtype is said to suit them.
+
+  Raises:
+    UserError: there are no such devices, or they cannot compute in the number format.
+  """
+  devices = list(devices or distribution_utils.list_devices(flags_obj.num_gpus))
+  number_formats.announce(flags_obj.dtype, functools.partial(print, flush=True), devices)
+  return devices
+
+
+def wer_threshold(flags_obj: flags.FlagValues) -> float | None:
+  """Return the word error rate at which training ends early, or None.
+
+  Args:
+    flags_obj: the parsed flags; stop_threshold and wer_threshold mean the same in this program.
+
+  Returns:
+    The given one; None if neither is.
+
+  Raises:
+    UserError: both are given, with different values.
+  """
+  given = {flags_obj.wer_threshold, flags_obj.stop_threshold} - {None}
+  if len(given) > 1:
+    raise UserError(
+      f"--wer_threshold={flags_obj.wer_threshold} and --stop_threshold={flags_obj.stop_threshold} disagree, "
+      "and both name the word error rate at which training stops; give one of them"
+    )
+  return given.pop() if given else None
+
+
+def given_settings(flags_obj: flags.FlagValues) -> dict[str, Any]:
+  """Return the model settings given on the command line, by name."""
+  chosen = {name: flags_obj[name] for name in settings.declarations()}
+  # A program of one's own may set a value without a command line.
+  return {name: flag.value for name, flag in chosen.items() if flag.present or flag.value != flag.default}
+
+
+def given_vocabulary(flags_obj: flags.FlagValues) -> str | None:
+  """Return the vocabulary given on the command line, None if there is none."""
+  return flags_obj.vocabulary_file if flags_obj["vocabulary_file"].present else None
+
+
+def model_settings(flags_obj: flags.FlagValues) -> settings.ModelSettings:
+  """Return the settings of the model that the flags ask for."""
+  chosen = settings.make_settings({name: flags_obj[name].value for name in settings.declarations()})
+  known = chosen.values()
+  for name in given_settings(flags_obj):
+    if name not in known:
+      raise UserError(
+        f"--{name} means nothing with --network={flags_obj.network} and --features={flags_obj.features}; leave it out"
+      )
+  return chosen
+
+
+def manifests_to_score(flags_obj: flags.FlagValues) -> list[str]:
+  """List the manifests that --mode=evaluate goes through."""
+  paths = flags_obj.eval_data_dir
+  # A single path may contain commas.
+  listed = [paths] if os.path.exists(paths) else [path.strip() for path in paths.split(",") if path.strip()]
+  if not listed:
+    raise UserError(f"--eval_data_dir={paths} names no manifest; give one, or several separated by commas")
+  return listed + ([flags_obj.test_data_dir] if flags_obj.test_data_dir else [])
+
+
+def export_dir(flags_obj: flags.FlagValues) -> str:
+  """Return the folder where exports go."""
+  return flags_obj.export_dir or os.path.join(flags_obj.model_dir, "export")
+
+
+def plain_values(flags_obj: flags.FlagValues, wanted: type) -> dict[str, Any]:
+  """Return values for a dataclass whose fields have the names of flags."""
+  derived = {"export_dir": export_dir(flags_obj), "wer_threshold": wer_threshold(flags_obj)}
+  names = [field.name for field in dataclasses.fields(wanted)]
+  return {name: derived[name] if name in derived else flags_obj[name].value for name in names}
+
+
+def flag_values(flags_obj: flags.FlagValues, devices: Sequence[str] | None = None) -> dict[str, object]:
+  """Return every flag of this repository with its value in a run on the devices, in order of definition."""
+  values = {flag.name: flag.value for of_module in flags_core.own_flags(flags_obj).values() for flag in of_module}
+  return values | {"dtype": number_formats.resolve(flags_obj.dtype, devices)}
