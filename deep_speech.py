@@ -33,7 +33,7 @@ from official_utils.lazy import tf
 from official_utils.logs import input_wait, logger
 from official_utils.misc import distribution_utils
 from settings import ModelSettings
-from speech_flags import define_deep_speech_flags
+from speech_flags import define_deep_speech_flags, recipes
 from training import actions, calls, evaluation, model_dir
 from training.optimizer import Optimizer
 from training.run import Options, Run, score_sets
@@ -289,9 +289,12 @@ _MODES: dict[str, Callable] = {"train": run_deep_speech, "evaluate": evaluate_ch
 
 def main(_: list[str]) -> None:
   """Run with the flags of the command line."""
-  _MODES[flags.FLAGS.mode](flags.FLAGS)
+  if flags.FLAGS.list_recipes:
+    print(recipes.listing())
+  else:
+    _MODES[flags.FLAGS.mode](flags.FLAGS)
 
 
 if __name__ == "__main__":
   define_deep_speech_flags()
-  flags_core.run(main, __doc__)
+  flags_core.run(main, __doc__, expand=recipes.expand)

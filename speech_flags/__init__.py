@@ -3,7 +3,7 @@
 from absl import flags
 
 from official_utils.flags import core as flags_core
-from speech_flags import data_flags, model_flags, training_flags
+from speech_flags import data_flags, model_flags, recipes, training_flags
 from speech_flags.checks import check_flags
 from speech_flags.values import (
   choose_devices,
@@ -28,6 +28,7 @@ __all__ = [
   "manifests_to_score",
   "model_settings",
   "plain_values",
+  "recipes",
   "wer_threshold",
 ]
 
@@ -50,6 +51,7 @@ def define_deep_speech_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Non
     hooks="",
   )
   define = flags_core.definer(flag_values)
+  recipes.define_recipe_flags(define)
   data_flags.define_mode_flags(define)
   data_flags.define_data_flags(define)
   model_flags.define_setting_flags(define)

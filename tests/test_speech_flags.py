@@ -39,6 +39,8 @@ _OTHER_DEFAULTS = {
 }
 
 _NEW_FLAGS = {
+  "recipe": None,
+  "list_recipes": False,
   "mode": "train",
   "checkpoint": None,
   "keep_exports": 1,

@@ -1,0 +1,129 @@
+"""Tests of recipes: what a command line with one becomes, what is refused, and the recipes of this repository."""
+
+import glob
+import os
+
+import pytest
+import runs
+from absl import flags
+
+import deep_speech
+from official_utils.flags import core as flags_core
+from official_utils.misc.errors import UserError
+from speech_flags import recipes
+
+NAMES = sorted(os.path.basename(path).removesuffix(".flags") for path in glob.glob(f"{recipes.FOLDER}/*.flags"))
+
+
+def parse(*options: str) -> flags.FlagValues:
+  """Parse a command line with its recipe into flags of its own."""
+  values = flags.FlagValues()
+  deep_speech.define_deep_speech_flags(values)
+  flags.DEFINE_multi_string("many", [], "Something to be given several times.", flag_values=values)
+  return flags_core.parse_flags(recipes.expand(["deep_speech.py", *options], values), values)
+
+
+def write(folder, text: str, name: str = "mine.flags") -> str:
+  """Write a recipe; return its path."""
+  path = folder / name
+  path.write_text(text)
+  return str(path)
+
+
+def test_a_recipe_sets_flags_and_the_command_line_has_the_last_word(tmp_path):
+  path = write(tmp_path, "# Mine.\n--batch_size=4\n\n  --seed=7\n--nosortagrad\n--learning_rate=0.001\n--hooks=a,b\n")
+  values = parse(f"--recipe={path}")
+  assert (values.batch_size, values.seed, values.sortagrad, values.hooks) == (4, 7, False, ["a", "b"])
+  assert values.recipe == path
+  for options in (
+    ["--recipe", path, "--seed=3", "-bs=5"],
+    ["-bs", "5", "--seed", "3", f"--recipe={path}", "--sortagrad"],
+    [f"-recipe={path}", "--seed=3", "--batch_size=5", "--nosortagrad"],
+  ):
+    values = parse(*options)
+    assert (values.batch_size, values.seed, values.learning_rate) == (5, 3, 0.001)
+    assert values.sortagrad == ("--sortagrad" in options)
+
+
+def test_a_flag_that_may_be_given_several_times_is_replaced_whole(tmp_path):
+  path = write(tmp_path, "--many=a\n--many=b\n")
+  assert parse(f"--recipe={path}").many == ["a", "b"]
+  assert parse(f"--recipe={path}", "--many=c").many == ["c"]
+
+
+def test_a_recipe_may_build_on_another(tmp_path):
+  base = write(tmp_path, "--batch_size=4\n--seed=7\n--many=a\n--many=b\n", "base.flags")
+  path = write(tmp_path, f"--seed=8\n--many=c\n--recipe={base}\n")
+  values = parse(f"--recipe={path}")
+  assert (values.batch_size, values.seed, values.many, values.recipe) == (4, 8, ["c"], path)
+
+
+def test_without_a_recipe_nothing_changes(tmp_path):
+  write(tmp_path, "--seed=8\n")
+  for line in (["p"], ["p", "--seed=3"], ["p", "--", "--recipe=mine.flags"], ["p", "--norecipe"]):
+    assert recipes.expand(line, runs.parse()) == line
+
+
+@pytest.mark.parametrize(
+  "text, message",
+  [
+    ("--seed=1\n--nonsense=3\n", r"mine.flags:2: '--nonsense=3' is no flag of this program; correct it \(see --help\)"),
+    ("seed=1\n", "mine.flags:1: 'seed=1' is no flag"),
+    ("--seed=1 --batch_size=3\n", r"mine.flags:1: --seed=1 --batch_size=3 is refused \(invalid literal"),
+    ("--network=nonsense\n", r"mine.flags:1: --network=nonsense is refused \(value should be one of"),
+    ("--seed\n", "mine.flags:1: '--seed' has no value; write --seed=VALUE"),
+    ("--recipe=nothing\n", "--recipe=nothing is neither a file nor a recipe; see --list_recipes"),
+    ("--recipe=mine.flags\n", "mine.flags: --recipe=mine.flags leads back to where it came from"),
+  ],
+)
+def test_refuses_what_is_no_flag(text, message, tmp_path, monkeypatch):
+  write(tmp_path, text)
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(UserError, match=message):
+    parse("--recipe=mine.flags")
+
+
+def test_refuses_what_cannot_be_read(tmp_path):
+  with pytest.raises(UserError, match="is neither a file nor a recipe"):
+    parse(f"--recipe={tmp_path}")
+  (tmp_path / "mine.flags").write_bytes(b"\xff\xfe--seed=1")
+  with pytest.raises(UserError, match="cannot be read"):
+    parse(f"--recipe={tmp_path}/mine.flags")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_is_accepted_and_every_line_has_a_reason(name):
+  values = parse(f"--recipe={name}")
+  deep_speech.speech_flags.check_flags(values)
+  with open(recipes.find(name), encoding="utf-8") as file:
+    lines = file.read().splitlines()
+  assert lines[0].startswith("# ") and not lines[0].endswith(".")
+  assert all(line.startswith(("# ", "--")) for line in lines)
+
+
+def test_the_original_has_our_defaults():
+  values, defaults = parse("--recipe=original"), parse()
+  assert [flag for flag in defaults if values[flag].value != defaults[flag].value] == ["recipe"]
+
+
+def test_the_program_lists_recipes_and_trains_by_one(tones_dir, tmp_path):
+  listed = runs.start(tmp_path, "--list_recipes")
+  assert (listed.returncode, listed.stderr) == (0, "")
+  assert [line.split()[0] for line in listed.stdout.splitlines()] == NAMES
+  write(tmp_path, "# Small\n" + "\n".join([*runs.SMALL, "--epochs_between_evals=2"]))
+  done = runs.start(
+    tmp_path,
+    f"--train_data_dir={tones_dir}/train.tsv",
+    f"--eval_data_dir={tones_dir}/dev.tsv",
+    "--model_dir=model",
+    "--recipe=mine.flags",
+    "--train_epochs=1",
+  )
+  assert (done.returncode, done.stderr) == (0, "")
+  kept = (tmp_path / "model" / "flags.json").read_text()
+  assert '"recipe": "mine.flags"' in kept and '"epochs_between_evals": 2' in kept
+  wrong = runs.start(tmp_path, "--recipe=yours")
+  assert (wrong.returncode, wrong.stderr) == (
+    1,
+    "error: --recipe=yours is neither a file nor a recipe; see --list_recipes\n",
+  )
