@@ -7,7 +7,6 @@ TensorFlow's internals. Names are taken from it as attributes: `tf_estimator.Est
 """
 
 import contextlib
-import importlib
 import importlib.util
 import sys
 import types
@@ -55,7 +54,7 @@ else:
       raise AttributeError(f"{__name__} has no attribute {name!r}; it hands out {', '.join(_HOMES)}.")
     check_version(tf.__version__)
     warnings.filterwarnings("ignore", message="To make it possible to preserve tf.data options")
-    if not hasattr(importlib.import_module("tensorflow.python.util.tf_export"), "ESTIMATOR_API_NAME"):
+    if not hasattr(import_quietly("tensorflow.python.util.tf_export"), "ESTIMATOR_API_NAME"):
       _restore_export_table()
       _restore_cluster_settings()
       _skip_package_init()
@@ -82,7 +81,7 @@ def released_graphs() -> Iterator[None]:
   TensorFlow keeps the gradient of every tf.custom_gradient in a table of the process, and with it the graph. No other
   thread may still want to differentiate a graph that it built during the block.
   """
-  table = importlib.import_module("tensorflow.python.framework.ops").gradient_registry._registry
+  table = import_quietly("tensorflow.python.framework.ops").gradient_registry._registry
   known = set(table)
   try:
     yield
@@ -94,7 +93,7 @@ def released_graphs() -> Iterator[None]:
 
 def _restore_export_table() -> None:
   """Put the Estimator row back into TensorFlow's table of exported names."""
-  table: Any = importlib.import_module("tensorflow.python.util.tf_export")
+  table: Any = import_quietly("tensorflow.python.util.tf_export")
   attributes = type(table.API_ATTRS[table.TENSORFLOW_API_NAME])
   table.ESTIMATOR_API_NAME = "estimator"
   table.API_ATTRS["estimator"] = attributes("_estimator_api_names", "_estimator_api_constants")

@@ -71,6 +71,9 @@ def _import(name: str) -> types.ModuleType:
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   # Otherwise TensorFlow's eager side takes all GPU memory as soon as it looks for GPUs, before a session asks for any.
   os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+  if name.startswith(("tensorflow.", "tensorflow_")):
+    # Whatever is wanted of it first, TensorFlow itself is loaded as below.
+    import_quietly("tensorflow")
   with held_back_logs():
     module = importlib.import_module(name)
     if name == "tensorflow":

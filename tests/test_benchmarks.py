@@ -27,6 +27,7 @@ from benchmarks import (
   original_evaluation,
   original_form,
   original_input,
+  recipes,
   step_profile,
   table,
   timing,
@@ -40,6 +41,9 @@ from settings import make_settings
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDER = os.path.join(ROOT, "benchmarks")
 SMALL_STEP = small_network.options(rnn_hidden_layers=2, rnn_hidden_size=4, batch_size=2, frames=48, runs=2)
+
+
+SMALL_TRAINING = small_network.options(batch_size=8, num_gpus=0, train_epochs=1)
 
 
 def start(tmp_path, name: str, *arguments: str) -> subprocess.CompletedProcess:
@@ -489,3 +493,50 @@ def test_both_inputs_make_the_same_batches():
     np.testing.assert_array_equal(inputs["label_length"], expected["label_length"])
     # Values of quiet bins are known to 1e-2 only, see test_featurizer.
     np.testing.assert_allclose(inputs["features"], expected["features"], rtol=0, atol=1e-3)
+
+
+def test_recipes_are_compared_by_seeds_and_resumed(tmp_path, tones_dir):
+  (tmp_path / "rows.txt").write_text(
+    f"# Two sets of flags.\nsmall {' '.join(SMALL_TRAINING)}\n\nlarger {' '.join(SMALL_TRAINING)} --rnn_hidden_size=12\n"
+  )
+  arguments = ["--rows=rows.txt", f"--data_dir={tones_dir}", "--out_dir=out", "--seeds=1,2"]
+  first = run(tmp_path, "recipes.py", *arguments, "--jobs=2")
+  assert [line.split(" | ")[0] for line in first] == [
+    "| flags",
+    "|---|---|---|---|---|---|---|---|",
+    "| small",
+    "| larger",
+  ]
+  parameters = [int(line.split(" | ")[1].replace(",", "")) for line in first[2:]]
+  assert 0 < parameters[0] < parameters[1]
+  written = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+  assert run(tmp_path, "recipes.py", *arguments) == first
+  assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+  result = recipes.read_result(str(tmp_path / "out/small-1"))
+  test_set = manifest.read_manifest(f"{tones_dir}/test.tsv")
+  assert sorted(result.words) == sorted(len(entry.transcript.split()) for entry in test_set)
+  (tmp_path / "rows.txt").write_text("wrong --nonsense=1\n")
+  done = start(tmp_path, "recipes.py", *arguments)
+  assert done.returncode == 1 and "Unknown command line flag 'nonsense'" in done.stderr
+
+
+def test_intervals_and_p_of_recipes():
+  random = np.random.default_rng(3)
+  wrong = (random.random(400) < 0.4).astype(float)
+  low, high = recipes.interval(wrong, np.ones(400))
+  deviation = np.sqrt(wrong.mean() * (1 - wrong.mean()) / 400)
+  np.testing.assert_allclose([low, high], wrong.mean() + np.array([-1.96, 1.96]) * deviation, atol=0.006)
+  # Of 10 differences that all point one way, 2 of 1024 choices of signs are as extreme.
+  assert recipes.paired_p(np.ones(10)) == pytest.approx(2 / 1024, abs=1e-3)
+  assert recipes.paired_p(np.array([1.0, -1.0])) == 1
+
+
+def test_rows_of_recipes_are_checked(tmp_path):
+  for text, message in (
+    ("", "names no set"),
+    ("a --x=1\na --x=2\n", "names a set twice"),
+    ('a "b\n', "cannot be read"),
+  ):
+    (tmp_path / "rows.txt").write_text(text)
+    with pytest.raises(UserError, match=message):
+      recipes.read_rows(str(tmp_path / "rows.txt"))

@@ -26,6 +26,13 @@ def test_tensorflow_is_loaded_at_first_use_and_without_noise():
   assert result.stderr == ""
 
 
+def test_the_estimator_may_be_the_first_to_load_tensorflow():
+  result = _run(
+    "from official_utils import estimator\nwith estimator.released_graphs():\n  pass\nprint(estimator.RunConfig)\n"
+  )
+  assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_a_module_that_does_not_exist_is_an_import_error():
   with pytest.raises(ModuleNotFoundError, match="no_such_module"):
     lazy.LazyModule("no_such_module").anything  # noqa: B018
