@@ -1,11 +1,15 @@
-"""The DeepSpeech2 network: two convolutions, a stack of recurrent layers, and a dense layer to the characters."""
+"""The DeepSpeech2 network: two convolutions, a stack of recurrent layers, and a dense layer to the characters.
+
+With the settings' defaults it is the original's; the other settings change its layers or add some.
+"""
 
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from layers import convolution, cudnn, normalization, packing, recurrent, variables
+from layers import convolution, cudnn, normalization, packing, recurrent, row_convolution, variables
 from layers.cells import SUPPORTED_RNNS
+from layers.dropout import dropout
 from layers.normalization import batch_norm
 from official_utils.lazy import tf
 from settings import DeepSpeech2Settings
@@ -13,6 +17,7 @@ from settings import DeepSpeech2Settings
 __all__ = [
   "SUPPORTED_RNNS",
   "DeepSpeech2",
+  "Network",
   "batch_norm",
   "compute_output_length",
   "count_frames_per_step",
@@ -25,6 +30,21 @@ CONV_LAYOUTS = {
   "official": (convolution.ConvSpec((41, 11), (2, 2)), convolution.ConvSpec((21, 11), (2, 1))),
   "paper": (convolution.ConvSpec((11, 41), (2, 2)), convolution.ConvSpec((11, 21), (1, 2))),
 }
+CONV_ACTIVATIONS: dict[str, Callable] = {"relu6": lambda images: tf.nn.relu6(images), "linear": lambda images: images}
+
+
+def list_convolutions(settings: DeepSpeech2Settings) -> list[convolution.ConvSpec]:
+  """List the convolutions of a network, the first one first."""
+  # Within masks a convolution must not see how long the padded batch is; all utterances have the same bins.
+  is_same = settings.conv_padding == "same"
+  specs = [
+    spec._replace(has_bias=settings.conv_bias, is_same=(is_same and not settings.mask_padding, is_same))
+    for spec in CONV_LAYOUTS[settings.conv_layout]
+  ]
+  if not settings.time_subsampling:
+    return specs
+  strides = [min(settings.time_subsampling, 2), max(settings.time_subsampling // 2, 1)]
+  return [spec._replace(strides=(time, spec.strides[1])) for spec, time in zip(specs, strides, strict=True)]
 
 
 def compute_output_length(num_frames: Any, settings: DeepSpeech2Settings) -> Any:
@@ -37,14 +57,14 @@ def compute_output_length(num_frames: Any, settings: DeepSpeech2Settings) -> Any
   Returns:
     The number of steps, of the same kind.
   """
-  for spec in CONV_LAYOUTS[settings.conv_layout]:
+  for spec in list_convolutions(settings):
     num_frames = convolution.output_size(num_frames, spec)
   return num_frames
 
 
 def count_frames_per_step(settings: DeepSpeech2Settings) -> int:
   """Count the frames from the start of one output step to the start of the next."""
-  return math.prod(spec.strides[0] for spec in CONV_LAYOUTS[settings.conv_layout])
+  return math.prod(spec.strides[0] for spec in list_convolutions(settings))
 
 
 def make_network(
@@ -55,22 +75,13 @@ def make_network(
   compute_dtype: Any = None,
 ) -> Callable:
   """Make the network that the settings describe; see `networks.make_network`."""
-  return DeepSpeech2(
-    num_rnn_layers=settings.rnn_hidden_layers,
-    rnn_type=settings.rnn_type,
-    is_bidirectional=settings.is_bidirectional,
-    rnn_hidden_size=settings.rnn_hidden_size,
-    num_classes=num_classes,
-    use_bias=settings.use_bias,
-    conv_layout=settings.conv_layout,
-    mask_padding=settings.mask_padding,
-    rnn_kernel=cudnn.choose_kernel(rnn_kernel, settings.rnn_type, devices),
-    compute_dtype=compute_dtype,
-  ).forward
+  activations = settings.rnn_activation, settings.rnn_gate_activation
+  kernel = cudnn.choose_kernel(rnn_kernel, settings.rnn_type, devices, *activations)
+  return Network(settings, num_classes, kernel, compute_dtype).forward
 
 
 class DeepSpeech2(NamedTuple):
-  """A DeepSpeech2 network; calling it makes its variables in the current graph.
+  """The network as the original has it, with its construction and its call; `make_network` makes all others.
 
   Attributes:
     num_rnn_layers: recurrent layers.
@@ -79,11 +90,6 @@ class DeepSpeech2(NamedTuple):
     rnn_hidden_size: the cells' size.
     num_classes: output classes, the blank (last) included.
     use_bias: whether the dense layer has a bias.
-    conv_layout: "official" or "paper", the kernels of the convolutions.
-    mask_padding: whether to keep padding out of every layer; without it the network gives the original's numbers.
-    rnn_kernel: "native", "cudnn" or "compiled", as `cudnn.choose_kernel` decides.
-    compute_dtype: the number format of products and of what passes between layers; None for the inputs' own. In half
-      precision, variables, statistics, recurrent states and logits stay in single precision.
   """
 
   num_rnn_layers: int
@@ -92,13 +98,9 @@ class DeepSpeech2(NamedTuple):
   rnn_hidden_size: int
   num_classes: int
   use_bias: bool = True
-  conv_layout: str = "official"
-  mask_padding: bool = True
-  rnn_kernel: str = "native"
-  compute_dtype: Any = None
 
   def __call__(self, inputs: "tf.Tensor", training: bool) -> "tf.Tensor":
-    """Compute the logits of a batch in which every frame counts, as the original's network does.
+    """Compute the logits of a batch in which every frame counts; make the variables in the current graph.
 
     Args:
       inputs: features [batch, frames, bins, 1].
@@ -107,9 +109,34 @@ class DeepSpeech2(NamedTuple):
     Returns:
       Logits [batch, steps, classes].
     """
+    settings = DeepSpeech2Settings(
+      mask_padding=False,
+      rnn_type=self.rnn_type,
+      rnn_hidden_layers=self.num_rnn_layers,
+      rnn_hidden_size=self.rnn_hidden_size,
+      is_bidirectional=self.is_bidirectional,
+      use_bias=self.use_bias,
+    )
     shape = tf.shape(inputs)
-    logits, _ = self._replace(mask_padding=False).forward(inputs, tf.fill(shape[:1], shape[1]), training)
+    logits, _ = Network(settings, self.num_classes).forward(inputs, tf.fill(shape[:1], shape[1]), training)
     return logits
+
+
+class Network(NamedTuple):
+  """The network that settings describe; `forward` makes its variables in the current graph.
+
+  Attributes:
+    settings: what it consists of.
+    num_classes: output classes, the blank (last) included.
+    rnn_kernel: "native", "cudnn" or "compiled", as `cudnn.choose_kernel` decides.
+    compute_dtype: the number format of products and of what passes between layers; None for the inputs' own. In half
+      precision, variables, statistics, recurrent states and logits stay in single precision.
+  """
+
+  settings: DeepSpeech2Settings
+  num_classes: int
+  rnn_kernel: str = "native"
+  compute_dtype: Any = None
 
   def forward(self, inputs: "tf.Tensor", lengths: "tf.Tensor", training: bool) -> tuple["tf.Tensor", "tf.Tensor"]:
     """Compute the logits of a padded batch.
@@ -117,33 +144,23 @@ class DeepSpeech2(NamedTuple):
     Args:
       inputs: features [batch, frames, bins, 1].
       lengths: [batch] int32, real frames.
-      training: whether batch normalisation uses and records the batch's own statistics.
+      training: whether batch normalisation uses and records the batch's own statistics, and dropout drops.
 
     Returns:
       Logits [batch, steps, classes], and their lengths [batch].
     """
     scope = tf.compat.v1.get_variable_scope()
     with tf.compat.v1.variable_scope(scope, custom_getter=variables.seeded_by_name):
-      return self._compute(inputs, lengths, training)
-
-  def _compute(self, inputs: "tf.Tensor", lengths: "tf.Tensor", training: bool) -> tuple["tf.Tensor", "tf.Tensor"]:
-    """Compute what `forward` returns, within the variables' scope."""
-    # From here on there is no padding, or it counts like real frames.
-    rows, batch, lengths = self._front_end(tf.cast(inputs, self.compute_dtype or inputs.dtype), lengths, training)
-    for layer_id in range(1, self.num_rnn_layers + 1):
-      if layer_id > 1:
-        rows = self._normalize(rows, training, layer_id)
-      rows = recurrent.rnn_layer(
-        rows,
-        batch,
-        self.rnn_type,
-        self.rnn_hidden_size,
-        layer_id,
-        self.is_bidirectional,
-        self.rnn_kernel,
-      )
-    rows = self._normalize(rows, training, self.num_rnn_layers + 1)
-    return packing.unpack(self._dense(rows), batch), lengths
+      # From here on there is no padding, or it counts like real frames.
+      rows, batch, lengths = self._front_end(tf.cast(inputs, self.compute_dtype or inputs.dtype), lengths, training)
+      rows = self._recurrent_layers(rows, batch, training)
+      if self.settings.fc_units:
+        rows = tf.nn.relu(self._dense(rows, "fc", self.settings.fc_units))
+        rows = self._drop(rows, batch, training, len(self.settings.layer_sizes) + 1)
+      # The logits are in single precision.
+      rows = tf.cast(rows, variables.stored_dtype(rows.dtype))
+      logits = self._dense(rows, "dense", self.num_classes, self.settings.use_bias)
+      return packing.unpack(logits, batch), lengths
 
   def _front_end(
     self, inputs: "tf.Tensor", lengths: "tf.Tensor", training: bool
@@ -153,46 +170,76 @@ class DeepSpeech2(NamedTuple):
     Returns:
       Rows [rows, bins * filters], where they are in the batch, and the lengths.
     """
-    if self.mask_padding:
+    masks, activate = self.settings.mask_padding, CONV_ACTIVATIONS[self.settings.conv_activation]
+    if masks:
       # Not a product: the padding may hold any value, and zero times infinity is not zero.
       is_real = tf.sequence_mask(lengths, tf.shape(inputs)[1])
       inputs = tf.where(is_real[:, :, tf.newaxis, tf.newaxis], inputs, tf.zeros_like(inputs))
-    for number, spec in enumerate(CONV_LAYOUTS[self.conv_layout]):
+    for number, spec in enumerate(list_convolutions(self.settings)):
       inputs, lengths = convolution.conv_layer(inputs, lengths, spec, f"cnn_{number + 1}")
       shape = tf.shape(inputs)
-      batch = packing.plan(lengths if self.mask_padding else tf.fill(shape[:1], shape[1]), shape[1])
-      if variables.is_half(inputs.dtype):
-        rows = tf.expand_dims(tf.nn.relu6(packing.pack(inputs, batch)), axis=0)
+      batch = packing.plan(lengths if masks else tf.fill(shape[:1], shape[1]), shape[1])
+      if self.settings.normalization == "layer":
+        rows = activate(packing.pack(inputs, batch))
+        flat = tf.reshape(rows, [-1, rows.shape[1] * rows.shape[2]])
+        rows = tf.reshape(self._normalize(flat, training, number), [-1, *rows.shape[1:]])
+        inputs = packing.unpack(rows, batch)
+      elif variables.is_half(inputs.dtype):
+        rows = tf.expand_dims(activate(packing.pack(inputs, batch)), axis=0)
         rows = tf.squeeze(self._normalize(rows, training, number), axis=0)
         inputs = packing.unpack(rows, batch)
       else:
-        inputs = self._normalize(tf.nn.relu6(inputs), training, number, self._image_mask(inputs, lengths))
+        mask = convolution.sequence_mask(lengths, shape[1], inputs.dtype, rank=4) if masks else None
+        inputs = self._normalize(activate(inputs), training, number, mask)
         rows = packing.pack(inputs, batch)
     return tf.reshape(rows, [-1, rows.shape[1] * rows.shape[2]]), batch, lengths
 
-  def _image_mask(self, inputs, lengths):
-    """Mark the real frames of [batch, time, bins, channels]; None without masking."""
-    if not self.mask_padding:
-      return None
-    return convolution.sequence_mask(lengths, tf.shape(inputs)[1], inputs.dtype, rank=4)
+  def _recurrent_layers(self, rows: "tf.Tensor", batch: packing.Packing, training: bool) -> "tf.Tensor":
+    """Run the recurrent stack over rows [rows, depth]: each layer, and what follows the last one, reads normalised rows."""
+    settings = self.settings
+    for number, size in enumerate(settings.layer_sizes, start=1):
+      if number > 1:
+        rows = self._normalize(rows, training, number)
+      outputs = recurrent.rnn_layer(
+        rows,
+        batch,
+        settings.rnn_type,
+        size,
+        number,
+        settings.is_bidirectional,
+        self.rnn_kernel,
+        settings.rnn_merge,
+        activation=settings.rnn_activation,
+        gate_activation=settings.rnn_gate_activation,
+        init=settings.rnn_init,
+      )
+      outputs = self._drop(outputs, batch, training, number)
+      rows = rows + outputs if settings.rnn_residual and rows.shape[1] == outputs.shape[1] else outputs
+    if settings.row_conv_width:
+      rows = row_convolution.row_convolution(rows, batch, settings.row_conv_width)
+    return self._normalize(rows, training, len(settings.layer_sizes) + 1)
 
   def _normalize(
     self, inputs: "tf.Tensor", training: bool, number: int, mask: "tf.Tensor | None" = None
   ) -> "tf.Tensor":
-    """Apply batch normalisation under its name in the original's checkpoints, where the first has no number."""
-    name = f"batch_normalization_{number}" if number else "batch_normalization"
-    momentum = normalization.MOMENTUM
+    """Normalise under the name in the original's checkpoints, where the first has no number."""
+    name = f"{self.settings.normalization}_normalization" + (f"_{number}" if number else "")
+    if self.settings.normalization == "layer":
+      return normalization.layer_norm(inputs, name)
+    momentum: Any = self.settings.norm_momentum
     step = tf.compat.v1.train.get_global_step()
-    if training and self.mask_padding and step is not None:
-      momentum = normalization.early_momentum(step)
+    if training and self.settings.mask_padding and step is not None:
+      momentum = normalization.early_momentum(step, momentum)
     return batch_norm(inputs, training, name, mask, momentum)
 
-  def _dense(self, rows):
-    """Project to the classes in single precision, [rows, depth] to [rows, classes]."""
-    rows = tf.cast(rows, variables.stored_dtype(rows.dtype))
-    with tf.compat.v1.variable_scope("dense"):
-      logits = tf.matmul(rows, variables.make_value("kernel", [rows.shape[1], self.num_classes], rows.dtype))
-      if self.use_bias:
-        zeros = tf.compat.v1.zeros_initializer()
-        logits += tf.compat.v1.get_variable("bias", [self.num_classes], rows.dtype, zeros)
-    return logits
+  def _drop(self, rows, batch, training, number):
+    """Apply the dropout of a layer, which there is in training only."""
+    return dropout(rows, batch, self.settings.dropout, number) if training else rows
+
+  def _dense(self, rows, name, units, has_bias=True):
+    """Project rows [rows, depth] to [rows, units]."""
+    with tf.compat.v1.variable_scope(name):
+      outputs = tf.matmul(rows, variables.make_value("kernel", [rows.shape[1], units], rows.dtype))
+      if has_bias:
+        outputs += variables.make_value("bias", [units], rows.dtype, tf.compat.v1.zeros_initializer())
+    return outputs

@@ -3,8 +3,11 @@
 import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
+from layers import variables
+from layers.activations import ACTIVATIONS, Activation
 from official_utils.lazy import tf
 
 
@@ -14,6 +17,10 @@ class Cell(abc.ABC):
 
   Attributes:
     hidden_size: the size of a state.
+    activation: a name of ACTIVATIONS for what a step brings in and, if it is a part of the cell, for its output.
+    gate_activation: a name of ACTIVATIONS for the gates.
+    init: how the variables begin: "glorot" as in the original, or "orthogonal" with glorot rows for the inputs,
+      orthogonal rows for the state and biases of zero.
     kernels: for each kernel's scope, its columns in units of the hidden size and the initial value of its bias.
     num_states: tensors of a state; the first is the output.
     saved_widths: columns of the tensors that `step` keeps, in units of the hidden size.
@@ -21,22 +28,43 @@ class Cell(abc.ABC):
   """
 
   hidden_size: int
+  activation: str = "tanh"
+  gate_activation: str = "sigmoid"
+  init: str = "glorot"
   kernels: ClassVar[Mapping[str, tuple[int, float]]]
   num_states: ClassVar[int] = 1
   saved_widths: ClassVar[Sequence[int]]
   recorded_widths: ClassVar[Sequence[int]]
 
-  def variables(self, depth: int) -> dict[str, tuple[list[int], float | None]]:
-    """List the variables with their shapes and initial values; None leaves the value to TensorFlow.
+  @property
+  def squash(self) -> Activation:
+    """The activation of what a step brings in."""
+    return ACTIVATIONS[self.activation]
+
+  @property
+  def gate(self) -> Activation:
+    """The activation of the gates."""
+    return ACTIVATIONS[self.gate_activation]
+
+  def variables(self, depth: int) -> dict[str, tuple[list[int], Any]]:
+    """List the variables with their shapes and initial values.
 
     Args:
       depth: the size of the inputs.
+
+    Returns:
+      For each name the shape, and a number, an initializer, or None, which leaves the value to TensorFlow.
     """
-    shapes: dict[str, tuple[list[int], float | None]] = {}
+    shapes: dict[str, tuple[list[int], Any]] = {}
     for prefix, (columns, bias_start) in self.kernels.items():
-      shapes[f"{prefix}kernel"] = ([depth + self.hidden_size, columns * self.hidden_size], None)
-      shapes[f"{prefix}bias"] = ([columns * self.hidden_size], bias_start)
+      shapes[f"{prefix}kernel"] = self._kernel(depth, self.hidden_size, columns)
+      shapes[f"{prefix}bias"] = ([columns * self.hidden_size], bias_start if self.init == "glorot" else 0.0)
     return shapes
+
+  def _kernel(self, depth: int, state_rows: int, columns: int = 1) -> tuple[list[int], Any]:
+    """Return shape and initial value of a kernel with rows for inputs and state."""
+    start = variables.Drawn(partial(_draw_kernel, depth)) if self.init == "orthogonal" else None
+    return [depth + state_rows, columns * self.hidden_size], start
 
   def project(self, inputs: "tf.Tensor", values: Mapping[str, "tf.Tensor"]) -> tuple[list, list]:
     """Multiply all inputs with their rows of the kernels.
@@ -105,9 +133,9 @@ class Gru(Cell):
       The new state, and the activated gates and candidate, which the gradient needs.
     """
     (hidden,) = state
-    gates = tf.sigmoid(projected[0] + weights[0].multiply(hidden))
+    gates = self.gate.apply(projected[0] + weights[0].multiply(hidden))
     reset, update = _halves(gates)
-    candidate = tf.tanh(projected[1] + weights[1].multiply(reset * hidden))
+    candidate = self.squash.apply(projected[1] + weights[1].multiply(reset * hidden))
     return (candidate + update * (hidden - candidate),), (gates, candidate)
 
   def factors(self, previous: Sequence, state: Sequence, saved: Sequence) -> tuple:
@@ -123,8 +151,9 @@ class Gru(Cell):
     """
     (hidden,), (gates, candidate) = previous, saved
     reset, update = _halves(gates)
-    to_update = (hidden - candidate) * update * (1 - update)
-    return _to_candidate(update, candidate), to_update, hidden * reset * (1 - reset), update, reset
+    to_candidate = self.squash.chain(candidate, 1 - update)
+    to_update = self.gate.chain(update, hidden - candidate)
+    return to_candidate, to_update, self.gate.chain(reset, hidden), update, reset
 
   def step_gradient(self, d_state: Sequence, factors: Sequence, weights: Sequence) -> tuple:
     """Go one step back.
@@ -159,11 +188,11 @@ class GruResetAfter(Cell):
   saved_widths = (2, 1, 1)
   recorded_widths = (3, 1)
 
-  def variables(self, depth: int) -> dict[str, tuple[list[int], float | None]]:
+  def variables(self, depth: int) -> dict[str, tuple[list[int], Any]]:
     """List the variables with their shapes and initial values; see `Cell.variables`."""
     shapes = super().variables(depth)
-    for part, size in (("input", depth), ("hidden", self.hidden_size)):
-      shapes[f"candidate/{part}_projection/kernel"] = ([size, self.hidden_size], None)
+    for part, rows in (("input", (depth, 0)), ("hidden", (0, self.hidden_size))):
+      shapes[f"candidate/{part}_projection/kernel"] = self._kernel(*rows)
       shapes[f"candidate/{part}_projection/bias"] = ([self.hidden_size], 0.0)
     return shapes
 
@@ -179,19 +208,20 @@ class GruResetAfter(Cell):
     """Advance one step; see `Gru.step`. Also keeps the candidate's product with the state."""
     (hidden,) = state
     sums = weights[0].multiply(hidden)
-    gates = tf.sigmoid(projected[0] + sums[:, : 2 * self.hidden_size])
+    gates = self.gate.apply(projected[0] + sums[:, : 2 * self.hidden_size])
     reset, update = _halves(gates)
     product = sums[:, 2 * self.hidden_size :] + weights[1]
-    candidate = tf.tanh(projected[1] + reset * product)
+    candidate = self.squash.apply(projected[1] + reset * product)
     return (candidate + update * (hidden - candidate),), (gates, candidate, product)
 
   def factors(self, previous: Sequence, state: Sequence, saved: Sequence) -> tuple:
     """Compute the factors of `step_gradient`, [rows, 3 * hidden] and [rows, hidden], for all steps at once."""
     (hidden,), (gates, candidate, product) = previous, saved
     reset, update = _halves(gates)
-    to_product = reset * _to_candidate(update, candidate)
-    to_update = (hidden - candidate) * update * (1 - update)
-    return tf.concat([to_product * product * (1 - reset), to_update, to_product], axis=1), update
+    to_candidate = self.squash.chain(candidate, 1 - update)
+    to_reset = self.gate.chain(reset, to_candidate, product)
+    to_update = self.gate.chain(update, hidden - candidate)
+    return tf.concat([to_reset, to_update, reset * to_candidate], axis=1), update
 
   def step_gradient(self, d_state: Sequence, factors: Sequence, weights: Sequence) -> tuple:
     """Go one step back; see `Gru.step_gradient`. Records the gradients of the product and of the state itself."""
@@ -203,7 +233,8 @@ class GruResetAfter(Cell):
     """Compute the gradients of the projected inputs and of the state's weights; see `Cell.gradients`."""
     (d_sums, d_hidden), (gates, candidate, _) = recorded, saved
     d_gates, d_product = d_sums[:, : 2 * self.hidden_size], d_sums[:, 2 * self.hidden_size :]
-    d_candidate = d_hidden * tf.cast(_to_candidate(_halves(gates)[1], candidate), d_hidden.dtype)
+    to_candidate = self.squash.chain(candidate, 1 - _halves(gates)[1])
+    d_candidate = d_hidden * tf.cast(to_candidate, d_hidden.dtype)
     return (d_gates, d_candidate), (_sum_products(previous[0], d_sums), tf.reduce_sum(d_product, axis=0))
 
 
@@ -219,21 +250,22 @@ class Lstm(Cell):
     """Advance one step; the columns are input, new, forget, output."""
     hidden, cell = state
     sums = tf.split(projected[0] + weights[0].multiply(hidden), 4, axis=1)
-    enter, new, keep, leave = tf.sigmoid(sums[0]), tf.tanh(sums[1]), tf.sigmoid(sums[2] + 1.0), tf.sigmoid(sums[3])
+    enter, keep, leave = (self.gate.apply(each) for each in (sums[0], sums[2] + 1.0, sums[3]))
+    new = self.squash.apply(sums[1])
     cell = cell * keep + enter * new
-    return (tf.tanh(cell) * leave, cell), (enter, new, keep, leave)
+    return (self.squash.apply(cell) * leave, cell), (enter, new, keep, leave)
 
   def factors(self, previous: Sequence, state: Sequence, saved: Sequence) -> tuple:
     """Compute the factors of `step_gradient` for all steps at once; see `Gru.factors`."""
     enter, new, keep, leave = saved
-    squashed = tf.tanh(state[1])
+    squashed = self.squash.apply(state[1])
     to_sums = (
-      new * enter * (1 - enter),
-      enter * (1 - new * new),
-      previous[1] * keep * (1 - keep),
-      squashed * leave * (1 - leave),
+      self.gate.chain(enter, new),
+      self.squash.chain(new, enter),
+      self.gate.chain(keep, previous[1]),
+      self.gate.chain(leave, squashed),
     )
-    return *to_sums, leave * (1 - squashed * squashed), keep
+    return *to_sums, self.squash.chain(squashed, leave), keep
 
   def step_gradient(self, d_state: Sequence, factors: Sequence, weights: Sequence) -> tuple:
     """Go one step back; see `Gru.step_gradient`."""
@@ -244,7 +276,7 @@ class Lstm(Cell):
 
 
 class Rnn(Cell):
-  """The plain recurrent cell with tanh."""
+  """The plain recurrent cell, which has no gates."""
 
   kernels = {"": (1, 0.0)}
   saved_widths = ()
@@ -252,11 +284,11 @@ class Rnn(Cell):
 
   def step(self, projected: Sequence, state: Sequence, weights: Sequence) -> tuple:
     """Advance one step."""
-    return (tf.tanh(projected[0] + weights[0].multiply(state[0])),), ()
+    return (self.squash.apply(projected[0] + weights[0].multiply(state[0])),), ()
 
   def factors(self, previous: Sequence, state: Sequence, saved: Sequence) -> tuple:
     """Compute the factors of `step_gradient` for all steps at once; see `Gru.factors`."""
-    return (1 - state[0] * state[0],)
+    return (self.squash.chain(state[0]),)
 
   def step_gradient(self, d_state: Sequence, factors: Sequence, weights: Sequence) -> tuple:
     """Go one step back; see `Gru.step_gradient`."""
@@ -283,6 +315,16 @@ def _halves(tensor: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
   return tensor[..., :size], tensor[..., size:]
 
 
-def _to_candidate(update, candidate):
-  """Compute the factor from the gradient of a GRU's state to the gradient of its candidate before tanh."""
-  return (1 - update) * (1 - candidate * candidate)
+def _draw_kernel(depth, shape, dtype, seed):
+  """Draw glorot rows for inputs of a depth and orthogonal rows for the state, those of them that a kernel has."""
+  # Another seed, or both would be made of the same random bits.
+  state_seed = None if seed is None else seed + 1
+  rows = [
+    draw([size, shape[1]], dtype)
+    for draw, size in (
+      (tf.compat.v1.glorot_uniform_initializer(seed), depth),
+      (tf.compat.v1.orthogonal_initializer(seed=state_seed), shape[0] - depth),
+    )
+    if size
+  ]
+  return tf.concat(rows, axis=0)

@@ -60,7 +60,7 @@ def _differentiable(cell: cells.Cell) -> Callable:
 def _compiled(cell: cells.Cell) -> tuple[Callable, Callable]:
   """Return both passes as functions of XLA: the same ones for all layers of a graph, so that XLA compiles them once."""
   # A key that is no string keeps the collection out of what is saved with checkpoints.
-  made = tf.compat.v1.get_collection_ref(("compiled", type(cell), cell.hidden_size))
+  made = tf.compat.v1.get_collection_ref(("compiled", cell))
   if not made:
     made += [
       tf.function(functools.partial(each, cell), autograph=False, jit_compile=True) for each in (_forward, _backward)

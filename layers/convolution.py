@@ -7,11 +7,22 @@ from official_utils.lazy import tf
 
 
 class ConvSpec(NamedTuple):
-  """The shape of a convolution; each pair is (time, frequency)."""
+  """The shape of a convolution; each pair is (time, frequency).
+
+  Attributes:
+    kernel_size: the kernel's.
+    strides: from one output to the next.
+    filters: output channels.
+    has_bias: whether a bias is added.
+    is_same: for each axis, whether only as many zeros are put around it as its outputs need, half of them before, the
+      odd one after; otherwise there are half a kernel of them on each side. The number of outputs is the same.
+  """
 
   kernel_size: tuple[int, int]
   strides: tuple[int, int]
   filters: int = 32
+  has_bias: bool = False
+  is_same: tuple[bool, bool] = (False, False)
 
   @property
   def padding(self) -> tuple[int, int]:
@@ -33,6 +44,15 @@ def output_size(size: Any, spec: ConvSpec, axis: int = 0) -> Any:
   return (size + 2 * spec.padding[axis] - spec.kernel_size[axis]) // spec.strides[axis] + 1
 
 
+def count_zeros(size: Any, spec: ConvSpec, axis: int) -> list[Any]:
+  """Count the zeros before and after an axis of some length; see `output_size` for the arguments."""
+  if not spec.is_same[axis]:
+    return [spec.padding[axis]] * 2
+  needed = (output_size(size, spec, axis) - 1) * spec.strides[axis] + spec.kernel_size[axis] - size
+  needed = tf.maximum(needed, 0) if tf.is_tensor(needed) else max(needed, 0)
+  return [needed // 2, needed - needed // 2]
+
+
 def sequence_mask(lengths: "tf.Tensor", max_length: "tf.Tensor", dtype: "tf.DType", rank: int) -> "tf.Tensor":
   """Mark real time steps, [batch, time, 1, ...] of the given rank: 1 up to each length, 0 beyond."""
   mask = tf.sequence_mask(lengths, max_length, dtype)
@@ -40,13 +60,13 @@ def sequence_mask(lengths: "tf.Tensor", max_length: "tf.Tensor", dtype: "tf.DTyp
 
 
 def conv_layer(inputs: "tf.Tensor", lengths: "tf.Tensor", spec: ConvSpec, name: str) -> tuple["tf.Tensor", "tf.Tensor"]:
-  """Convolve without bias; beyond the edges the input counts as zero.
+  """Convolve; beyond the edges the input counts as zero.
 
   Args:
     inputs: [batch, time, bins, channels], zero beyond the lengths if padding must not count.
     lengths: [batch], real time steps.
     spec: the convolution.
-    name: the scope of the variable `kernel`.
+    name: the scope of the variables `kernel` and `bias`.
 
   Returns:
     Outputs [batch, time', bins', filters] in the inputs' number format before any activation, and their lengths.
@@ -54,7 +74,9 @@ def conv_layer(inputs: "tf.Tensor", lengths: "tf.Tensor", spec: ConvSpec, name: 
   with tf.compat.v1.variable_scope(name):
     shape = [*spec.kernel_size, inputs.shape[3], spec.filters]
     kernel = variables.make_value("kernel", shape, inputs.dtype)
-  time_pads, bin_pads = ([size, size] for size in spec.padding)
+    zeros = tf.compat.v1.zeros_initializer()
+    bias = variables.make_value("bias", [spec.filters], inputs.dtype, zeros) if spec.has_bias else None
+  time_pads, bin_pads = count_zeros(tf.shape(inputs)[1], spec, 0), count_zeros(inputs.shape[2], spec, 1)
   fold = spec.strides[1] if inputs.shape[3] > 1 else 1
   if fold > 1:
     whole_strides = output_size(inputs.shape[2], spec, axis=1) - 1 - -spec.kernel_size[1] // fold
@@ -64,7 +86,7 @@ def conv_layer(inputs: "tf.Tensor", lengths: "tf.Tensor", spec: ConvSpec, name: 
   if fold > 1:
     inputs, kernel = _fold_bins(inputs, kernel, fold)
   outputs = tf.nn.conv2d(inputs, kernel, strides=[1, spec.strides[0], spec.strides[1] // fold, 1], padding="VALID")
-  return outputs, output_size(lengths, spec)
+  return outputs if bias is None else outputs + bias, output_size(lengths, spec)
 
 
 def _fold_bins(inputs: "tf.Tensor", kernel: "tf.Tensor", stride: int) -> tuple["tf.Tensor", "tf.Tensor"]:

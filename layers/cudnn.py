@@ -16,13 +16,21 @@ RNN_KERNELS = ("auto", "native", "cudnn", "compiled")
 RNN_MODES = {"lstm": "lstm", "gru_reset_after": "gru"}
 
 
-def choose_kernel(rnn_kernel: str, rnn_type: str, devices: Sequence[str]) -> str:
+def choose_kernel(
+  rnn_kernel: str,
+  rnn_type: str,
+  devices: Sequence[str],
+  rnn_activation: str = "tanh",
+  rnn_gate_activation: str = "sigmoid",
+) -> str:
   """Decide what computes the recurrent layers.
 
   Args:
     rnn_kernel: a name of RNN_KERNELS; "auto" takes cuDNN if possible.
     rnn_type: a name of `cells.SUPPORTED_RNNS`.
     devices: the devices of the replicas, such as ["/gpu:0"].
+    rnn_activation: the cells' activation.
+    rnn_gate_activation: that of their gates.
 
   Returns:
     "native", "cudnn" or "compiled".
@@ -35,6 +43,10 @@ def choose_kernel(rnn_kernel: str, rnn_type: str, devices: Sequence[str]) -> str
   faults = []
   if rnn_type not in RNN_MODES:
     faults.append(f"computes {' and '.join(RNN_MODES)}, not --rnn_type={rnn_type}")
+  if rnn_activation != "tanh":
+    faults.append(f"computes tanh, not --rnn_activation={rnn_activation}")
+  if rnn_gate_activation != "sigmoid":
+    faults.append(f"computes sigmoid gates, not --rnn_gate_activation={rnn_gate_activation}")
   # MIOpen, which takes cuDNN's place on AMD's GPUs, orders the gates differently.
   if not all(device.startswith("/gpu:") for device in devices) or tf.test.is_built_with_rocm():
     faults.append(f"runs on NVIDIA GPUs, not on {', '.join(devices)}")

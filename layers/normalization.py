@@ -1,4 +1,4 @@
-"""Batch normalisation with statistics of real frames only."""
+"""Normalisation: over a batch, with statistics of real frames only, or over each step's features."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ MOMENTUM = 0.997
 EPSILON = 1e-5
 
 
-def early_momentum(step: "tf.Tensor") -> "tf.Tensor":
+def early_momentum(step: "tf.Tensor", momentum: float = MOMENTUM) -> "tf.Tensor":
   """Compute a momentum with which a moving average starts as the plain average of its updates.
 
   With the original's momentum it takes hundreds of steps to forget the initial values, and a small corpus is evaluated
@@ -19,12 +19,13 @@ def early_momentum(step: "tf.Tensor") -> "tf.Tensor":
 
   Args:
     step: the number of updates so far, a scalar tensor.
+    momentum: the momentum later on.
 
   Returns:
-    A scalar, at most MOMENTUM.
+    A scalar, at most that momentum.
   """
   step = tf.cast(step, tf.float32)
-  return tf.minimum(MOMENTUM, step / (step + 1.0))
+  return tf.minimum(momentum, step / (step + 1.0))
 
 
 def batch_norm(
@@ -76,6 +77,25 @@ def batch_norm(
     update = average.assign_sub((average - tf.stop_gradient(value)) * (1 - momentum))
     tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.UPDATE_OPS, update)
   return outputs
+
+
+def layer_norm(rows: "tf.Tensor", name: str) -> "tf.Tensor":
+  """Normalise each row over all its features.
+
+  Args:
+    rows: [rows, features].
+    name: the scope of gamma and beta, a number each for every feature.
+
+  Returns:
+    Rows of the same shape and number format; in half precision, computed in single precision.
+  """
+  features, dtype = rows.shape[1], variables.stored_dtype(rows.dtype)
+  with tf.compat.v1.variable_scope(name):
+    gamma = tf.compat.v1.get_variable("gamma", [features], dtype, tf.compat.v1.ones_initializer())
+    beta = tf.compat.v1.get_variable("beta", [features], dtype, tf.compat.v1.zeros_initializer())
+  exact = tf.cast(rows, dtype)
+  mean, variance = tf.nn.moments(exact, [1], keepdims=True)
+  return tf.cast(tf.nn.batch_normalization(exact, mean, variance, beta, gamma, EPSILON), rows.dtype)
 
 
 def _count_frames(inputs, mask, dtype):

@@ -93,6 +93,21 @@ def neighbours(rows: "tf.Tensor", packing: Packing, is_later: bool) -> "tf.Tenso
   return _take(rows, packing.neighbours[is_later])
 
 
+def later(rows: "tf.Tensor", packing: Packing) -> "tf.Tensor":
+  """Return for each row the same utterance's row one step later; zeros after the last. It has a gradient."""
+
+  @tf.custom_gradient
+  def shift(rows):
+    return neighbours(rows, packing, is_later=True), lambda d_rows: neighbours(d_rows, packing, is_later=False)
+
+  return shift(rows)
+
+
+def of_utterances(values: "tf.Tensor", packing: Packing) -> "tf.Tensor":
+  """Return for each row its utterance's of values [batch, ...]."""
+  return tf.gather(values, packing.sources // packing.num_steps)
+
+
 def _inverse_pair(shape: Sequence[int], packing: Packing) -> tuple[Callable, Callable]:
   """Make both conversions for rows of a shape; each is the other's gradient, and both are plain gathers."""
 

@@ -23,6 +23,8 @@ def rnn_layer(
   layer_id: int,
   is_bidirectional: bool,
   kernel: str = "native",
+  merge: str = "concat",
+  **of_cell: str,
 ) -> "tf.Tensor":
   """Run one recurrent layer over a packed batch.
 
@@ -34,11 +36,13 @@ def rnn_layer(
     layer_id: the layer's number, from 1 on; part of the variables' names.
     is_bidirectional: whether a second cell runs from the end to the beginning.
     kernel: "native", "compiled", or "cudnn" for the cells of `cudnn.RNN_MODES` on a GPU.
+    merge: how two directions are joined: "concat" side by side, "sum" added up.
+    **of_cell: further attributes of `cells.Cell`.
 
   Returns:
-    Rows [rows, hidden or 2 * hidden] in the inputs' number format.
+    Rows [rows, hidden or, side by side, 2 * hidden] in the inputs' number format.
   """
-  cell = cells.SUPPORTED_RNNS[rnn_type](hidden_size)
+  cell = cells.SUPPORTED_RNNS[rnn_type](hidden_size, **of_cell)
   names = [f"bidirectional_rnn/{side}/rnn_{side}_{layer_id}" for side in ("fw", "bw")]
   outputs, projections = [], []
   for number, scope in enumerate(names if is_bidirectional else [f"rnn/rnn_fw_{layer_id}"]):
@@ -52,14 +56,14 @@ def rnn_layer(
       outputs.append(unroll(cell, batch, number == 1, *cell.project(inputs, values)))
   if projections:
     outputs = compiled.run_directions(cell, batch, projections)
-  return tf.concat(outputs, axis=1)
+  return tf.add_n(outputs) if merge == "sum" else tf.concat(outputs, axis=1)
 
 
 def _make_variables(cell: cells.Cell, inputs: "tf.Tensor") -> dict[str, "tf.Tensor"]:
   """Make a cell's variables; return their values in the inputs' number format."""
   values = {}
   for name, (shape, start) in cell.variables(inputs.shape[1]).items():
-    initializer = None if start is None else tf.compat.v1.constant_initializer(start)
+    initializer = tf.compat.v1.constant_initializer(start) if isinstance(start, float) else start
     values[name] = variables.make_value(name, shape, inputs.dtype, initializer)
   return values
 

@@ -2,9 +2,27 @@
 
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from official_utils.lazy import tf
+
+
+@dataclass(frozen=True)
+class Drawn:
+  """An initializer that draws numbers at random.
+
+  Attributes:
+    draw: (shape, number format, seed) -> the numbers; the format is single precision at least.
+    seed: None leaves it to TensorFlow.
+  """
+
+  draw: Callable
+  seed: int | None = None
+
+  def __call__(self, shape: Sequence[int], dtype: "tf.DType" = None) -> "tf.Tensor":
+    """Draw the initial value of a variable."""
+    return tf.cast(self.draw(shape, stored_dtype(dtype), self.seed), dtype)
 
 
 def is_half(dtype: "tf.DType") -> bool:
@@ -35,9 +53,12 @@ def seeded_by_name(getter: Callable, name: str, initializer: Any = None, **setti
   Args:
     getter: makes it; variable scopes call this function as a custom getter.
     name: the variable's name.
-    initializer: None for TensorFlow's default, which draws at random.
+    initializer: None for TensorFlow's default, which draws at random; one that is Drawn gets its seed here.
     **settings: passed on to the getter.
   """
+  seed = zlib.crc32(name.encode()) // 2
   if initializer is None:
-    initializer = tf.compat.v1.glorot_uniform_initializer(seed=zlib.crc32(name.encode()) // 2)
+    initializer = tf.compat.v1.glorot_uniform_initializer(seed=seed)
+  elif isinstance(initializer, Drawn):
+    initializer = replace(initializer, seed=seed)
   return getter(name, initializer=initializer, **settings)

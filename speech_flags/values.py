@@ -61,8 +61,9 @@ def given_vocabulary(flags_obj: flags.FlagValues) -> str | None:
 def model_settings(flags_obj: flags.FlagValues) -> settings.ModelSettings:
   """Return the settings of the model that the flags ask for."""
   chosen = settings.make_settings({name: flags_obj[name].value for name in settings.declarations()})
-  known = chosen.values()
-  for name in given_settings(flags_obj):
+  known, given = chosen.values(), given_settings(flags_obj)
+  chosen.network.refuse_replaced(given)
+  for name in given:
     if name not in known:
       raise UserError(
         f"--{name} means nothing with --network={flags_obj.network} and --features={flags_obj.features}; leave it out"

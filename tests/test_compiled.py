@@ -16,18 +16,18 @@ from training.model_dir import ModelDir
 DEPTH, HIDDEN = 3, 4
 
 
-def run_layer(inputs, lengths, rnn_type, kernel, is_bidirectional=True, layer_id=1, dtype=None):
+def run_layer(inputs, lengths, rnn_type, kernel, is_bidirectional=True, layer_id=1, dtype=None, **options):
   """Run one layer over a padded batch [batch, time, depth]."""
   batch = packing.plan(tf.convert_to_tensor(lengths), tf.shape(inputs)[1])
   rows = tf.cast(packing.pack(inputs, batch), dtype or inputs.dtype)
-  rows = recurrent.rnn_layer(rows, batch, rnn_type, HIDDEN, layer_id, is_bidirectional, kernel)
+  rows = recurrent.rnn_layer(rows, batch, rnn_type, HIDDEN, layer_id, is_bidirectional, kernel, **options)
   return tf.cast(packing.unpack(rows, batch), inputs.dtype)
 
 
 class Pair:
   """One layer by both kernels over the same variables, with the gradients of a weighted sum of the outputs."""
 
-  def __init__(self, rnn_type, is_bidirectional, dtype=tf.float64, compute_dtype=None):
+  def __init__(self, rnn_type, is_bidirectional, dtype=tf.float64, compute_dtype=None, **options):
     with tf.Graph().as_default():
       self.inputs = tf.compat.v1.placeholder(dtype, [None, None, DEPTH])
       self.lengths = tf.compat.v1.placeholder(tf.int32, [None])
@@ -35,7 +35,8 @@ class Pair:
       self.fetches = []
       for kernel in ("native", "compiled"):
         with tf.compat.v1.variable_scope("", reuse=kernel == "compiled"):
-          outputs = run_layer(self.inputs, self.lengths, rnn_type, kernel, is_bidirectional, dtype=compute_dtype)
+          chosen = {"is_bidirectional": is_bidirectional, "dtype": compute_dtype, **options}
+          outputs = run_layer(self.inputs, self.lengths, rnn_type, kernel, **chosen)
         variables = tf.compat.v1.trainable_variables()
         gradients = tf.gradients(tf.reduce_sum(outputs * self.factors), [self.inputs, *variables])
         self.fetches.append([outputs, *gradients])
@@ -59,6 +60,13 @@ class Pair:
 )
 def test_values_and_gradients_equal_our_own_layer(rnn_type, is_bidirectional):
   for native, ours in zip(*Pair(rnn_type, is_bidirectional).run([3, 0, 40, 33], 41), strict=True):
+    np.testing.assert_allclose(ours, native, rtol=0, atol=1e-12 * max(1, np.abs(native).max()))
+
+
+@pytest.mark.parametrize("rnn_type", cells.SUPPORTED_RNNS)
+def test_other_activations_and_joined_directions_equal_our_own_layer(rnn_type):
+  pair = Pair(rnn_type, True, merge="sum", activation="relu", gate_activation="hard_sigmoid")
+  for native, ours in zip(*pair.run([3, 0, 8, 7], 8), strict=True):
     np.testing.assert_allclose(ours, native, rtol=0, atol=1e-12 * max(1, np.abs(native).max()))
 
 
@@ -90,6 +98,14 @@ def test_layers_of_a_graph_share_what_is_compiled():
     assert len({call.get_attr("f").name for call in calls}) == 2
     # What a checkpoint keeps of a graph does not know of it.
     assert not [key for key in graph.get_all_collection_keys() if "compiled" in key]
+
+
+def test_layers_with_other_activations_share_nothing():
+  with tf.Graph().as_default() as graph:
+    for layer_id, activation in enumerate(("tanh", "relu"), start=1):
+      run_layer(tf.zeros([2, 5, DEPTH]), [5, 3], "gru", "compiled", layer_id=layer_id, activation=activation)
+    calls = [operation for operation in graph.get_operations() if "PartitionedCall" in operation.type]
+    assert len({call.get_attr("f").name for call in calls}) == 2
 
 
 def test_lengths_in_a_range_share_a_number_of_steps():

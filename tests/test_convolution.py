@@ -39,6 +39,40 @@ def test_convolution_equals_a_plain_loop(layout, number):
   np.testing.assert_array_equal(new_lengths, [convolution.output_size(length, spec) for length in (23, 7)])
 
 
+@pytest.mark.parametrize(("frames", "bins"), [(23, 19), (24, 20), (24, 19), (1, 2), (2, 1)])
+@pytest.mark.parametrize("layout", list(deep_speech_model.CONV_LAYOUTS))
+@pytest.mark.parametrize("number", [0, 1])
+def test_same_zeros_are_tensorflows(layout, number, frames, bins):
+  spec = deep_speech_model.CONV_LAYOUTS[layout][number]._replace(filters=3, is_same=(True, True))
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    inputs = tf.constant(np.random.default_rng(number).normal(size=[2, frames, bins, 2]))
+    padded = tf.compat.v1.placeholder_with_default(inputs, [None, None, bins, 2])
+    outputs, lengths = convolution.conv_layer(padded, tf.constant([frames, 1]), spec, "cnn")
+    (kernel,) = tf.compat.v1.trainable_variables()
+    expected = tf.nn.conv2d(inputs, tf.convert_to_tensor(kernel), [1, *spec.strides, 1], "SAME")
+    session.run(tf.compat.v1.global_variables_initializer())
+    values, expected, steps = session.run([outputs, expected, lengths])
+  np.testing.assert_allclose(values, expected, atol=1e-12)
+  assert steps.tolist() == [values.shape[1], 1]
+
+
+def test_a_bias_is_added():
+  specs = [convolution.ConvSpec((5, 3), (2, 2), 3, has_bias) for has_bias in (False, True)]
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    inputs, lengths = tf.constant(np.random.default_rng(1).normal(size=[2, 9, 7, 2])), tf.constant([9, 7])
+    outputs = []
+    for spec in specs:
+      with tf.compat.v1.variable_scope("", reuse=tf.compat.v1.AUTO_REUSE):
+        outputs.append(convolution.conv_layer(inputs, lengths, spec, "cnn")[0])
+    kernel, bias = tf.compat.v1.trainable_variables()
+    assert (kernel.op.name, bias.op.name) == ("cnn/kernel", "cnn/bias")
+    session.run(tf.compat.v1.global_variables_initializer())
+    np.testing.assert_array_equal(*session.run(outputs))
+    bias.load([1.0, -2.0, 3.0], session)
+    without, biased = session.run(outputs)
+  np.testing.assert_allclose(biased, without + [1.0, -2.0, 3.0], atol=1e-12)
+
+
 # Numbers have 11 bits in the one format and 8 in the other: what is allowed are ten units in the last place.
 @pytest.mark.parametrize(("compute_dtype", "tolerance"), [("float16", 10 * 2**-11), ("bfloat16", 10 * 2**-8)])
 def test_half_precision_comes_close_over_the_same_float32_kernel(compute_dtype, tolerance):
@@ -74,6 +108,17 @@ def test_output_length_rounds_up():
   for layout, stride in (("official", 4), ("paper", 2)):
     rule = networks.output_length(DeepSpeech2Settings(conv_layout=layout))
     np.testing.assert_array_equal(rule(frames), (frames + stride - 1) // stride)
+
+
+def test_time_subsampling_is_the_product_of_the_strides():
+  frames = np.arange(1, 200)
+  for layout in deep_speech_model.CONV_LAYOUTS:
+    for stride in (1, 2, 4):
+      settings = DeepSpeech2Settings(conv_layout=layout, time_subsampling=stride)
+      np.testing.assert_array_equal(networks.output_length(settings)(frames), -(-frames // stride))
+      first, second = deep_speech_model.list_convolutions(settings)
+      assert (first.strides[0], second.strides[0]) == (min(stride, 2), max(stride // 2, 1))
+      assert [first.strides[1], second.strides[1]] == [s.strides[1] for s in deep_speech_model.CONV_LAYOUTS[layout]]
 
 
 def test_sequence_mask():

@@ -172,3 +172,17 @@ def test_cudnn_where_it_cannot_be_had_is_refused(rnn_type, devices, words):
   assert message.startswith("--rnn_kernel=cudnn ")
   assert message.endswith("give --rnn_kernel=auto or native")
   assert all(word in message for word in words)
+
+
+@pytest.mark.parametrize(
+  ("activations", "words"),
+  [
+    (("relu", "sigmoid"), "computes tanh, not --rnn_activation=relu;"),
+    (("tanh", "hard_sigmoid"), "computes sigmoid gates, not --rnn_gate_activation=hard_sigmoid;"),
+  ],
+)
+def test_other_activations_are_computed_by_our_own_code(activations, words):
+  assert cudnn.choose_kernel("auto", "lstm", ["/gpu:0"], *activations) == "native"
+  assert cudnn.choose_kernel("compiled", "lstm", ["/gpu:0"], *activations) == "compiled"
+  with pytest.raises(UserError, match=f"--rnn_kernel=cudnn {words} give --rnn_kernel=auto or native"):
+    cudnn.choose_kernel("cudnn", "lstm", ["/gpu:0"], *activations)

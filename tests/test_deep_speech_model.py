@@ -6,7 +6,6 @@ import pytest
 import small_network
 
 import decoder
-import deep_speech_model
 import networks
 from layers import ctc
 from official_utils.lazy import tf
@@ -201,8 +200,8 @@ def test_first_weights_depend_on_seed_and_name_alone():
       tf.compat.v1.set_random_seed(seed)
       for _ in range(num_operations):
         tf.constant(0)
-      model = deep_speech_model.DeepSpeech2(2, "gru", True, 4, 5)
-      model.forward(tf.zeros([1, 8, 161, 1]), tf.constant([8]), training=True)
+      model = networks.make_network(small_network.network(rnn_hidden_size=4, rnn_hidden_layers=2), 5)
+      model(tf.zeros([1, 8, 161, 1]), tf.constant([8]), training=True)
       session.run(tf.compat.v1.global_variables_initializer())
       return session.run({variable.op.name: variable for variable in tf.compat.v1.trainable_variables()})
 

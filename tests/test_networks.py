@@ -16,9 +16,14 @@ from official_utils.misc.errors import UserError
 from settings import DeepSpeech2Settings, ModelSettings, NetworkSettings, SpectrogramSettings
 
 
-@pytest.mark.parametrize("conv_layout", ["official", "paper"])
-def test_the_output_length_is_that_of_the_logits(conv_layout):
-  settings = DeepSpeech2Settings(rnn_hidden_layers=1, rnn_hidden_size=2, conv_layout=conv_layout)
+@pytest.mark.parametrize("conv_padding", ["symmetric", "same"])
+@pytest.mark.parametrize(
+  ("conv_layout", "time_subsampling"), [("official", 0), ("paper", 0), ("official", 1), ("official", 2), ("paper", 4)]
+)
+def test_the_output_length_is_that_of_the_logits(conv_layout, time_subsampling, conv_padding):
+  settings = DeepSpeech2Settings(
+    rnn_sizes="2", conv_layout=conv_layout, time_subsampling=time_subsampling, conv_padding=conv_padding
+  )
   frames = np.arange(1, 12)
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     features = tf.zeros([len(frames), frames.max(), 21, 1])
@@ -38,6 +43,13 @@ def test_a_step_lasts_as_long_as_its_frames(conv_layout, stride_ms, seconds):
   assert networks.step_seconds(settings) == pytest.approx(seconds)
   rule = networks.output_length(settings.network)
   assert (rule(10**6) - rule(0)) * seconds == pytest.approx(10**6 * stride_ms / 1000)
+
+
+@pytest.mark.parametrize(("time_subsampling", "seconds"), [(1, 0.01), (2, 0.02), (4, 0.04)])
+def test_a_step_lasts_as_long_as_the_subsampling_says(time_subsampling, seconds):
+  for conv_layout in ("official", "paper"):
+    network = DeepSpeech2Settings(conv_layout=conv_layout, time_subsampling=time_subsampling)
+    assert networks.step_seconds(ModelSettings(network)) == pytest.approx(seconds)
 
 
 def test_masks_can_be_asked_for():

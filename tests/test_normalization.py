@@ -116,3 +116,45 @@ def test_half_precisions_gradients_come_close(shape):
     exact, close = session.run(gradients)
   for left, right in zip(exact, close, strict=True):
     assert np.linalg.norm(left - right.astype(np.float32)) < 0.01 * np.linalg.norm(left)
+
+
+def test_a_layers_norm_is_the_formula_for_each_row():
+  rng = np.random.default_rng(7)
+  inputs, weights, (gamma, beta) = rng.normal(3, 2, [6, 5]), rng.normal(size=[6, 5]), rng.normal(size=[2, 5])
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    rows = tf.constant(inputs)
+    outputs = normalization.layer_norm(rows, "norm")
+    variables = tf.compat.v1.trainable_variables()
+    assert [variable.op.name for variable in variables] == ["norm/gamma", "norm/beta"]
+    variables[0].load(gamma, session)
+    variables[1].load(beta, session)
+    values, d_rows = session.run([outputs, tf.gradients(tf.reduce_sum(outputs * weights), rows)[0]])
+
+  def plain(inputs):
+    rate = 1 / np.sqrt(inputs.var(1, keepdims=True) + normalization.EPSILON)
+    return (inputs - inputs.mean(1, keepdims=True)) * rate * gamma + beta
+
+  np.testing.assert_allclose(values, plain(inputs), atol=1e-12)
+  for place in np.ndindex(*inputs.shape):
+    step = np.zeros_like(inputs)
+    step[place] = 1e-5
+    slope = ((plain(inputs + step) - plain(inputs - step)) * weights).sum() / 2e-5
+    assert d_rows[place] == pytest.approx(slope, abs=1e-7)
+
+
+def test_a_layers_norm_in_half_precision_is_computed_in_single_precision():
+  inputs = np.random.default_rng(8).integers(-8, 9, [6, 64]) / 4.0 + 100
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    outputs = normalization.layer_norm(tf.constant(inputs, tf.bfloat16), "norm")
+    assert {variable.dtype.base_dtype for variable in tf.compat.v1.trainable_variables()} == {tf.float32}
+    session.run(tf.compat.v1.global_variables_initializer())
+    values = session.run(outputs).astype(np.float32)
+  rounded = inputs.astype(tf.bfloat16.as_numpy_dtype).astype(np.float64)
+  expected = (rounded - rounded.mean(1, keepdims=True)) / rounded.std(1, keepdims=True)
+  np.testing.assert_allclose(values, expected, atol=2**-7)
+
+
+def test_momentum_grows_to_the_one_of_choice():
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    momenta = [normalization.early_momentum(tf.constant(step), 0.6) for step in (0, 1, 2, 100)]
+    np.testing.assert_allclose(session.run(momenta), [0, 0.5, 0.6, 0.6], rtol=1e-6)

@@ -107,3 +107,28 @@ def test_each_utterance_begins_in_the_first_step(lengths, is_backward):
     np.testing.assert_array_equal(steps[:length, number], expected[::-1] if is_backward else expected)
     assert not steps[length:, number].any()
   np.testing.assert_array_equal(back, rows)
+
+
+@settings(max_examples=20, deadline=None)
+@given(lengths=LENGTHS)
+def test_later_rows_and_their_gradient(lengths):
+  places = rows_in_order(lengths)
+  values, weights = np.random.default_rng(1).normal(size=[2, len(places), 2])
+
+  def build(batch):
+    rows = tf.constant(values)
+    ahead = packing.later(rows, batch)
+    return ahead, tf.gradients(ahead, rows, tf.constant(weights))[0]
+
+  ahead, gradient = run(lengths, max(lengths) + 1, build)
+  value_at, weight_at = (dict(zip(places, each, strict=True)) for each in (values, weights))
+  for (time, number), row, d_row in zip(places, ahead, gradient, strict=True):
+    np.testing.assert_array_equal(row, value_at.get((time + 1, number), np.zeros(2)))
+    np.testing.assert_array_equal(d_row, weight_at.get((time - 1, number), np.zeros(2)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(lengths=LENGTHS)
+def test_rows_know_their_utterance(lengths):
+  found = run(lengths, max(lengths) + 1, lambda batch: packing.of_utterances(tf.range(len(lengths)), batch))
+  assert found.tolist() == [number for _, number in rows_in_order(lengths)]

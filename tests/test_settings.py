@@ -53,6 +53,24 @@ def test_a_declaration_tells_all_of_a_setting():
     ({"window_ms": float("inf")}, "--window_ms=inf is out of range"),
     ({"stride_ms": 21}, "--stride_ms=21 is longer than --window_ms=20"),
     ({"sample_rate": 100}, "--window_ms=20 is 2 samples at 100 Hz"),
+    ({"dropout": 1.0}, "--dropout=1.0 is out of range; give 0 or more, and less than 1"),
+    ({"dropout": -0.1}, "--dropout=-0.1 is out of range; give 0 or more"),
+    ({"norm_momentum": 1}, "--norm_momentum=1 is out of range; give 0 or more, and less than 1"),
+    ({"time_subsampling": 3}, "--time_subsampling=3 is out of range; give 0, 1, 2 or 4"),
+    ({"rnn_merge": "mean"}, "--rnn_merge=mean is out of range; give one of concat, sum"),
+    (
+      {"rnn_sizes": "512,"},
+      "--rnn_sizes=512, is no list of whole numbers from 1 on; give one such as --rnn_sizes=512,",
+    ),
+    ({"rnn_sizes": "512,0"}, "--rnn_sizes=512,0 is no list"),
+    ({"rnn_sizes": "8\n"}, "is no list"),
+    (
+      {"rnn_sizes": "8,8", "rnn_hidden_layers": 2},
+      "--rnn_sizes=8,8 and --rnn_hidden_layers=2 disagree, .* one of them",
+    ),
+    ({"rnn_sizes": "8,8", "rnn_hidden_size": 8}, "--rnn_sizes=8,8 and --rnn_hidden_size=8 disagree"),
+    ({"row_conv_width": 3}, "--row_conv_width=3 is for layers that do not read backwards; give --nois_bidirectional"),
+    ({"row_conv_width": -1, "is_bidirectional": False}, "--row_conv_width=-1 is out of range; give 0 or more"),
     ({"network": "other"}, "--network=other is out of range; give one of deep_speech"),
     ({"features": ["spectrogram"]}, "--features=.* is out of range"),
   ],
@@ -69,6 +87,9 @@ VALUES = st.fixed_dictionaries(
     "rnn_type": st.sampled_from(["lstm", "gru"]),
     "mask_padding": st.booleans(),
     "conv_layout": st.sampled_from(["official", "paper"]),
+    "norm_momentum": st.floats(0, 0.99),
+    "time_subsampling": st.sampled_from([0, 1, 2, 4]),
+    "conv_bias": st.booleans(),
     "sample_rate": st.integers(1000, 48000),
     "window_ms": st.one_of(st.integers(20, 60), st.floats(20, 60)),
     "feature_norm": st.sampled_from(["utterance", "none"]),
@@ -85,6 +106,11 @@ def test_settings_are_read_as_they_are_written(values, tmp_path_factory):
   assert chosen.values() == ModelSettings().values() | values
   with open(path) as file:
     assert json.load(file)["format"] == settings.FORMAT
+
+
+def test_sizes_of_recurrent_layers():
+  assert DeepSpeech2Settings().layer_sizes == (800,) * 5
+  assert DeepSpeech2Settings(rnn_sizes="512,16,8").layer_sizes == (512, 16, 8)
 
 
 def test_a_file_of_an_earlier_version_lacks_names_which_means_their_defaults(tmp_path):

@@ -138,7 +138,7 @@ def test_help_of_the_program_lists_every_flag_without_tensorflow():
   assert (result.returncode, result.stderr) == (0, "")
   for name, flag in ((flag.name, flag) for of in flags_core.own_flags(_define()).values() for flag in of):
     head = next(line for line in result.stdout.splitlines() if line.startswith((f"  --{name} ", f"  --{name},")))
-    assert head.endswith("default: none)") == (flag.default in (None, []))
+    assert head.endswith("default: none)") == (flag.default in (None, [], ""))
   assert result.stdout.endswith("False False\n")
 
 
@@ -218,6 +218,14 @@ def test_a_setting_is_given_too_by_a_program_that_sets_its_flag():
   values = _parse("--rnn_hidden_size=800")
   values.rnn_hidden_layers = 2
   assert speech_flags.given_settings(values) == {"rnn_hidden_size": 800, "rnn_hidden_layers": 2}
+
+
+@pytest.mark.parametrize("name", ["rnn_hidden_layers", "rnn_hidden_size"])
+def test_two_ways_to_size_the_network_are_refused_even_with_the_default(name):
+  assert speech_flags.model_settings(_parse("--rnn_sizes=16,8")).network.layer_sizes == (16, 8)
+  given = f"--{name}={_define()[name].default}"
+  with pytest.raises(UserError, match=f"--rnn_sizes=16,8 and {given} disagree"):
+    speech_flags.check_flags(_parse("--rnn_sizes=16,8", given))
 
 
 def test_every_setting_has_its_flag():

@@ -25,3 +25,24 @@ def test_they_follow_from_the_seed_and_the_name_alone():
   np.testing.assert_array_equal(two, again)
   assert not np.array_equal(one, two)
   assert not np.array_equal(one, first_values(2, ["one"])[0])
+
+
+def test_what_is_drawn_follows_from_the_seed_and_the_name_too():
+  def draw(shape, dtype, seed):
+    assert dtype == tf.float32
+    return tf.random.normal(shape, dtype=dtype, seed=seed)
+
+  def first_values(seed, name, dtype=tf.float32):
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+      tf.compat.v1.set_random_seed(seed)
+      with tf.compat.v1.variable_scope("", custom_getter=variables.seeded_by_name):
+        made = tf.compat.v1.get_variable(name, [3, 4], dtype, variables.Drawn(draw))
+      session.run(tf.compat.v1.global_variables_initializer())
+      return session.run(made)
+
+  one = first_values(1, "one")
+  np.testing.assert_array_equal(one, first_values(1, "one"))
+  assert not np.array_equal(one, first_values(2, "one"))
+  assert not np.array_equal(one, first_values(1, "two"))
+  rounded = first_values(1, "one", tf.bfloat16)
+  np.testing.assert_array_equal(rounded, one.astype(rounded.dtype))
