@@ -138,6 +138,7 @@ def generate_dataset(
     flags_obj.on_unknown,
     is_training,
     flags_obj.feature_cache_dir,
+    settings.statistics,
   )
   return speech_dataset.DeepSpeechDataset(config, networks.output_length(settings.network))
 
@@ -230,7 +231,7 @@ def run_deep_speech(flags_obj: flags.FlagValues = flags.FLAGS, devices: Sequence
     benchmark_logger.log_run_info("deep_speech", flags_obj.train_data_dir, values, flags_obj.benchmark_test_id)
     each_cycle = [
       actions.evaluate(lambda: run.evaluate("eval")),
-      actions.export(run.estimator.latest_checkpoint, run.model_dir, _publisher(flags_obj, settings, run.labels)),
+      actions.export(run.estimator.latest_checkpoint, run.model_dir, _publisher(flags_obj, run.settings, run.labels)),
       actions.keep_best(run.estimator.latest_checkpoint, run.model_dir),
       actions.log_benchmark(benchmark_logger),
       actions.keep_row(run.model_dir),

@@ -1,6 +1,7 @@
 """Makes a model in memory from settings and a checkpoint: the graph from audio to log-probabilities and text."""
 
 import contextlib
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -15,16 +16,26 @@ from official_utils import checkpoints
 from official_utils import estimator as tf_estimator
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
-from settings import SETTINGS_FILE, ModelSettings, read_settings, write_settings
+from settings import (
+  SETTINGS_FILE,
+  STATISTICS_FILE,
+  ModelSettings,
+  read_settings,
+  read_statistics,
+  write_settings,
+  write_statistics,
+)
 
 # The labels in order, the blank last. Like settings.json, it is beside a checkpoint and among an export's assets.
 LABELS_FILE = "vocabulary.txt"
 
 
 def write_description(folder: str, settings: ModelSettings, labels: Sequence[str]) -> None:
-  """Write the settings and the labels of a model, without which its weights mean nothing."""
+  """Write the settings and the labels of a model, without which its weights mean nothing, and any statistics."""
   write_settings(os.path.join(folder, SETTINGS_FILE), settings)
   vocabulary.write_vocabulary(os.path.join(folder, LABELS_FILE), labels)
+  if settings.statistics:
+    write_statistics(os.path.join(folder, STATISTICS_FILE), settings.statistics)
 
 
 def read_description(folder: str) -> tuple[ModelSettings, list[str]]:
@@ -39,7 +50,7 @@ def read_description(folder: str) -> tuple[ModelSettings, list[str]]:
         f"{path}: cannot be read ({error.strerror}), and without it the weights have no meaning; restore it, or "
         "export the model again with --mode=export"
       ) from error
-  settings = read_settings(settings_path)
+  settings = with_statistics(read_settings(settings_path), folder)
   try:
     return settings, vocabulary.read_vocabulary(labels_path)
   except UserError as error:
@@ -47,6 +58,13 @@ def read_description(folder: str) -> tuple[ModelSettings, list[str]]:
     raise UserError(
       f"{labels_path} is damaged ({reason}); restore it, or export the model again with --mode=export"
     ) from error
+
+
+def with_statistics(settings: ModelSettings, folder: str) -> ModelSettings:
+  """Return settings with the statistics of the training set that a folder holds, if the features need them."""
+  if not settings.features.needs_statistics:
+    return settings
+  return dataclasses.replace(settings, statistics=read_statistics(os.path.join(folder, STATISTICS_FILE)))
 
 
 class AudioToText(NamedTuple):
@@ -84,11 +102,12 @@ def build_graph(settings: ModelSettings, labels: Sequence[str], compute_dtype: s
   decoded, decoded_length = _decode_wav(wav_bytes, settings.features.sample_rate)
   audio = tf.compat.v1.placeholder_with_default(decoded, [None, None], "audio")
   length = tf.compat.v1.placeholder_with_default(decoded_length, [None], "length")
-  features, num_frames = make_features(settings.features).build(audio, tf.clip_by_value(length, 0, tf.shape(audio)[1]))
+  features = make_features(settings.features, settings.statistics)
+  frames, num_frames = features.build(audio, tf.clip_by_value(length, 0, tf.shape(audio)[1]))
   network = networks.make_network(networks.with_masks(settings.network), len(labels), compute_dtype=compute_dtype)
   keep_kernels = functools.partial(_keep_kernels, tf.as_dtype(compute_dtype))
   with tf.compat.v1.variable_scope(tf.compat.v1.get_variable_scope(), custom_getter=keep_kernels):
-    logits, lengths = network(features[..., tf.newaxis], num_frames, training=False)
+    logits, lengths = network(frames[..., tf.newaxis], num_frames, training=False)
   log_probs = tf.nn.log_softmax(logits)
   return AudioToText(audio, length, wav_bytes, _greedy_text(log_probs, lengths, labels), log_probs, lengths)
 

@@ -16,7 +16,7 @@ from data.featurizer import TextFeaturizer, compute_label_feature
 from data.loading import Batch, Example, load_batches
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
-from settings import FeatureSettings, SpectrogramSettings
+from settings import FeatureSettings, FeatureStatistics, SpectrogramSettings
 
 __all__ = [
   "AudioConfig",
@@ -65,6 +65,7 @@ class DatasetConfig:
     leave_out_infeasible: whether to leave out utterances that CTC cannot align. Evaluation keeps them: their errors
       count like any others, and their weight in the loss is 0.
     feature_cache_dir: the folder that keeps computed features; None keeps none.
+    statistics: those of the training set, if its features need them; None if they are not known yet.
   """
 
   audio_config: FeatureSettings
@@ -74,6 +75,7 @@ class DatasetConfig:
   on_unknown: str = "error"
   leave_out_infeasible: bool = True
   feature_cache_dir: str | None = None
+  statistics: FeatureStatistics | None = None
 
 
 class DeepSpeechDataset:
@@ -99,15 +101,13 @@ class DeepSpeechDataset:
         None treats every utterance as long enough.
     """
     config = self.config = dataset_config
-    self.audio_featurizer = make_features(config.audio_config)
     self.text_featurizer = TextFeaturizer(config.vocab_file_path)
     self.output_length = output_length
     self.failure: Exception | None = None
     # Paths of utterances that turned out too short.
     self._too_short: set[str] = set()
 
-    features, cache_dir = self.audio_featurizer, config.feature_cache_dir
-    self._cache = FeatureCache(cache_dir, features.cache_key(), features.num_bins) if cache_dir else None
+    self.use_statistics(config.statistics)
 
     rows = sorted(manifest.read_numbered(config.data_path), key=lambda row: row[1].size)
     checks.check_files(rows, config.data_path)
@@ -116,10 +116,16 @@ class DeepSpeechDataset:
       rows, config.data_path, self.text_featurizer, config.vocab_file_path, config.on_unknown
     )
     if config.leave_out_infeasible and output_length:
-      rows, left_out = checks.check_lengths(rows, features, output_length)
+      rows, left_out = checks.check_lengths(rows, self.audio_featurizer, output_length)
       self.left_out += left_out
     self.entries = [entry for _, entry in rows]
     self._report()
+
+  def use_statistics(self, statistics: FeatureStatistics | None) -> None:
+    """Compute features with these statistics of the training set, if they need them; until then they are only counted."""
+    features = self.audio_featurizer = make_features(self.config.audio_config, statistics)
+    cache_dir = self.config.feature_cache_dir if features.is_complete else None
+    self._cache = FeatureCache(cache_dir, features.cache_key(), features.num_bins) if cache_dir else None
 
   @property
   def speech_labels(self) -> str:

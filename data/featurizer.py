@@ -2,13 +2,15 @@
 
 import numpy as np
 
+from data.spectra import Framing, power_blocks
 from data.vocabulary import normalize_text, read_vocabulary
 from official_utils.misc.errors import UserError
 from settings import window_and_hop
 
-# Samples transformed at once, and frames added up at once.
-BLOCK_SAMPLES = 40_000
+# Frames added up at once.
 BLOCK_FRAMES = 128
+# Added to the power before the logarithm.
+EPSILON = 1e-14
 
 
 def compute_spectrogram_feature(
@@ -17,7 +19,7 @@ def compute_spectrogram_feature(
   stride_ms: float = 10.0,
   window_ms: float = 20.0,
   max_freq: float | None = None,
-  eps: float = 1e-14,
+  eps: float = EPSILON,
 ) -> np.ndarray:
   """Compute the log power spectrogram of a clip.
 
@@ -32,49 +34,33 @@ def compute_spectrogram_feature(
   Returns:
     float32 [frames, bins].
   """
-  log_power = _log_power_over_eps(samples, sample_rate, stride_ms, window_ms, max_freq, eps)
+  log_power = log_power_over_eps(samples, sample_rate, stride_ms, window_ms, max_freq, eps)
   log_power += np.float32(np.log(eps))
   return log_power
 
 
-def _log_power_over_eps(
+def log_power_over_eps(
   samples: np.ndarray,
   sample_rate: int,
   stride_ms: float,
   window_ms: float,
   max_freq: float | None = None,
-  eps: float = 1e-14,
+  eps: float = EPSILON,
 ) -> np.ndarray:
   """Compute log(power + eps) - log(eps), which is near 0 for near silence, where single precision is finest.
 
-  Its twin in the graph is `layers.spectrogram._log_power`; tests/test_features.py compares them. If the numbers change,
-  `feature_cache.FORMAT` must too, and trained models expect the old ones.
+  Its twin in the graph is `layers.spectrogram.log_spectrograms`; tests/test_features.py compares them. If the numbers
+  change, `feature_cache.FORMAT` must too, and trained models expect the old ones.
   """
-  samples = np.asarray(samples)
-  if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
-    raise ValueError(f"samples must be floating point [samples], not {samples.dtype} {list(samples.shape)}")
   window_size, hop = window_and_hop(sample_rate, window_ms, stride_ms)
   num_bins = count_bins(sample_rate, window_size, max_freq)
-  samples = samples.astype(np.float32, copy=False)
-  if len(samples) < window_size:
-    samples = np.pad(samples, (0, window_size - len(samples)))
-
-  frames = np.lib.stride_tricks.sliding_window_view(samples, window_size)[::hop]
   window = np.hanning(window_size)
   # Every bin except the first and the last also stands for its negative frequency.
-  window = window * np.sqrt(2 / (sample_rate * np.sum(window**2) * eps))
-  log_power = np.empty((len(frames), num_bins), np.float32)
-  # A block at a time: intermediate values stay in the processor's cache, and never need so much memory that it would be
-  # taken from the system and given back for each clip, which costs more than the transform.
-  block = max(1, BLOCK_SAMPLES // window_size)
-  for start in range(0, len(frames), block):
-    # In double precision up to the power: in single precision a bin without sound holds nothing but rounding, which
-    # normalisation would make as loud as speech (audio recorded at half the rate has half its bins like that).
-    squares = np.square(np.fft.rfft(frames[start : start + block] * window).view(np.float64))
-    power = log_power[start : start + block]
-    np.add(squares[:, : 2 * num_bins : 2], squares[:, 1 : 2 * num_bins : 2], out=power, casting="same_kind")
+  framing = Framing(window * np.sqrt(2 / (sample_rate * np.sum(window**2) * eps)), hop, window_size)
+  log_power = np.empty((framing.num_frames(len(samples)), num_bins), np.float32)
+  for frames, power in power_blocks(samples, framing):
     power[:, :: window_size // 2] *= 0.5
-    np.log1p(power, out=power)
+    np.log1p(power[:, :num_bins], out=log_power[frames])
   return log_power
 
 
@@ -132,12 +118,13 @@ class AudioFeaturizer:
     self.stride_ms = stride_ms
     self.normalize = normalize
     self.window_and_hop = window_and_hop(sample_rate, window_ms, stride_ms)
-    self.num_feature_bins = count_bins(sample_rate, self.window_and_hop[0])
+    window_size, hop = self.window_and_hop
+    self._framing = Framing(np.hanning(window_size), hop, window_size)
+    self.num_feature_bins = count_bins(sample_rate, window_size)
 
   def num_frames(self, num_samples: int | np.ndarray) -> np.integer | np.ndarray:
     """Compute how many frames `featurize` makes from a number of samples (an integer or an array of integers)."""
-    window_size, hop = self.window_and_hop
-    return np.maximum(1, (num_samples - window_size) // hop + 1)
+    return self._framing.num_frames(num_samples)
 
   def featurize(self, samples: np.ndarray) -> np.ndarray:
     """Compute float32 [frames, bins] from float [samples]."""
@@ -145,7 +132,7 @@ class AudioFeaturizer:
     if not self.normalize:
       return compute_spectrogram_feature(*settings)
     # Normalisation removes a constant such as log(eps).
-    spectrogram = _log_power_over_eps(*settings)
+    spectrogram = log_power_over_eps(*settings)
     return normalize(spectrogram, out=spectrogram)
 
 

@@ -12,24 +12,39 @@ from typing import Any
 from official_utils.misc import files
 from official_utils.misc.errors import UserError
 from settings.declaration import Declaration
-from settings.features import FeatureSettings, SpectrogramSettings, window_and_hop
+from settings.features import (
+  FeatureSettings,
+  LogMelSettings,
+  MagnitudeSettings,
+  SpectrogramSettings,
+  TransformSettings,
+  window_and_hop,
+)
 from settings.networks import DeepSpeech2Settings, NetworkSettings
+from settings.statistics import STATISTICS_FILE, FeatureStatistics, read_statistics, write_statistics
 
 __all__ = [
   "FEATURES",
   "NETWORKS",
   "SETTINGS_FILE",
+  "STATISTICS_FILE",
   "Declaration",
   "DeepSpeech2Settings",
   "FeatureSettings",
+  "FeatureStatistics",
+  "LogMelSettings",
+  "MagnitudeSettings",
   "ModelSettings",
   "NetworkSettings",
   "SpectrogramSettings",
+  "TransformSettings",
   "declarations",
   "make_settings",
   "read_settings",
+  "read_statistics",
   "window_and_hop",
   "write_settings",
+  "write_statistics",
 ]
 
 SETTINGS_FILE = "settings.json"
@@ -38,7 +53,9 @@ SETTINGS_FILE = "settings.json"
 FORMAT = 1
 
 NETWORKS: dict[str, type[NetworkSettings]] = {each.kind: each for each in (DeepSpeech2Settings,)}
-FEATURES: dict[str, type[FeatureSettings]] = {each.kind: each for each in (SpectrogramSettings,)}
+FEATURES: dict[str, type[FeatureSettings]] = {
+  each.kind: each for each in (SpectrogramSettings, LogMelSettings, MagnitudeSettings)
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,17 +65,19 @@ class ModelSettings:
   Attributes:
     network: how features become label scores.
     features: how audio becomes features.
+    statistics: what the features know of the training set, in a file of its own; None if they need nothing of it, or
+      before it is known.
   """
 
   network: NetworkSettings = DeepSpeech2Settings()
   features: FeatureSettings = SpectrogramSettings()
+  statistics: FeatureStatistics | None = None
 
   def values(self) -> dict[str, Any]:
     """Return every setting by its name, including the kinds of network and features."""
     values: dict[str, Any] = {}
-    for part in dataclasses.fields(self):
-      settings = getattr(self, part.name)
-      values |= {part.name: settings.kind, **dataclasses.asdict(settings)}
+    for part, settings in (("network", self.network), ("features", self.features)):
+      values |= {part: settings.kind, **dataclasses.asdict(settings)}
     return values
 
 

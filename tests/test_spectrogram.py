@@ -1,5 +1,7 @@
 """Holds the features computed in the graph against the featurizer."""
 
+import math
+
 import hypothesis
 import numpy as np
 import pytest
@@ -26,9 +28,10 @@ def in_graph(clips, featurizer: AudioFeaturizer, filling: float = 0.0, more: int
   batch = np.full([len(clips), max(lengths) + more], filling, np.float32)
   for row, clip in zip(batch, clips, strict=True):
     row[: len(clip)] = clip
-  settings = featurizer.sample_rate, *featurizer.window_and_hop, featurizer.normalize
-  features, frames = spectrogram.log_spectrograms(tf.constant(batch), tf.constant(lengths), *settings)
-  return features.numpy(), frames.numpy()
+  settings = featurizer.sample_rate, *featurizer.window_and_hop
+  values, frames = spectrogram.log_spectrograms(tf.constant(batch), tf.constant(lengths), *settings)
+  values = spectrogram.normalize(values, frames) if featurizer.normalize else values + math.log(spectrogram.EPSILON)
+  return spectrogram.without_padding(values, frames).numpy(), frames.numpy()
 
 
 @pytest.mark.parametrize("settings", [(16000, 20, 10), (16000, 25, 10), (8000, 20, 20), (22050, 20, 7)])

@@ -1,5 +1,6 @@
 """What a training run leaves behind, and where the next one continues."""
 
+import dataclasses
 import errno
 import fcntl
 import glob
@@ -19,7 +20,7 @@ from official_utils import checkpoints
 from official_utils.lazy import tf
 from official_utils.misc import files
 from official_utils.misc.errors import UserError
-from settings import SETTINGS_FILE, ModelSettings, make_settings, read_settings
+from settings import SETTINGS_FILE, FeatureStatistics, ModelSettings, make_settings, read_settings
 
 FLAGS_FILE = "flags.json"
 PROGRESS_FILE = "progress.json"
@@ -79,6 +80,22 @@ class ModelDir:
       _check_shapes(checkpoint, make_shapes(), settings, is_whole=True)
     inference.write_description(self.path, settings, labels)
     self._write_json(FLAGS_FILE, flags)
+
+  def with_statistics(
+    self, settings: ModelSettings, labels: Sequence[str], measure: Callable[[], FeatureStatistics]
+  ) -> ModelSettings:
+    """Return settings with the statistics of the training set: those of the run in the folder, or new ones for a new run.
+
+    Args:
+      settings: the model's, whose features need statistics.
+      labels: the labels in order, the blank last.
+      measure: computes the statistics.
+    """
+    if checkpoints.newest_checkpoint(self.path):
+      return inference.with_statistics(settings, self.path)
+    settings = dataclasses.replace(settings, statistics=measure())
+    inference.write_description(self.path, settings, labels)
+    return settings
 
   def lock(self) -> None:
     """Keep other processes from training here until this one ends; refuse the folder if one already does."""
@@ -237,7 +254,7 @@ def find_checkpoint(
     settings, labels = inference.read_description(folder)
     _check_settings(folder, settings, given, remedy)
   else:
-    settings = make_settings(given)
+    settings = inference.with_statistics(make_settings(given), folder)
     labels = vocabulary.read_vocabulary(vocabulary_of(checkpoint, default_vocabulary))
   if vocabulary_file:
     labels = vocabulary.read_vocabulary(vocabulary_file)

@@ -8,13 +8,14 @@ from typing import Any
 from data import vocabulary
 from data.batches import Batching, EpochBatches
 from data.dataset import DeepSpeechDataset
+from data.feature_statistics import measure_statistics
 from decoder import Decoder
 from official_utils import checkpoints
 from official_utils import estimator as tf_estimator
 from official_utils.logs import hooks_helper, logger
 from official_utils.misc import distribution_utils, files, model_helpers
 from official_utils.misc.errors import UserError
-from settings import ModelSettings
+from settings import FeatureStatistics, ModelSettings
 from training import calls, evaluation
 from training.actions import Action, Cycle
 from training.evaluation import WER_KEY, Evaluation
@@ -91,6 +92,11 @@ class Run:
     self.estimator = make_estimator(self.labels, count_steps=self.count_steps)
     self._decoder = make_decoder(self.labels)
 
+  @property
+  def settings(self) -> ModelSettings:
+    """The model's settings; with the statistics of the training set, if it needs them, once the folders are prepared."""
+    return self._settings
+
   def count_steps(self) -> int:
     """Count the steps of the whole run: those done so far, and those of the epochs to come.
 
@@ -117,6 +123,10 @@ class Run:
     self.model_dir.prepare(flags, self._settings, self.labels, make_shapes)
     if options.keep_exports:
       files.check_writable(options.export_dir, "--export_dir")
+    if self._settings.features.needs_statistics:
+      self._settings = self.model_dir.with_statistics(self._settings, self.labels, self._measure_features)
+      for each in self._sets.values():
+        each.use_statistics(self._settings.statistics)
 
   def train_until_done(self, actions: Sequence[Action], benchmark_logger: logger.BaseBenchmarkLogger) -> str:
     """Train cycle by cycle; return why training ended.
@@ -169,6 +179,15 @@ class Run:
     print(f"test: {evaluated.summary()}  ({which})", flush=True)
     evaluated.print_samples(self._sets["test"].entries, self._options.show_samples)
     return evaluated.results()
+
+  def _measure_features(self) -> FeatureStatistics:
+    """Measure the features of the training set, and say of how many utterances."""
+    entries = self._sets["train"].entries
+    statistics, count = measure_statistics(
+      self._settings.features, [entry.path for entry in entries], self._options.seed
+    )
+    print(f"features: mean and deviation of {count} of {len(entries)} utterances that are trained on", flush=True)
+    return statistics
 
   def _completed_epochs(self) -> int:
     """Count the epochs that are done."""
