@@ -48,7 +48,7 @@ SEES_ONLY_WHAT_IT_NAMES = {"serve"}
 
 WITHOUT_TENSORFLOW = {
   "data.audio",
-  "data.augment",
+  "data.augmentation.augmenter",
   "data.curate",
   "data.features",
   "data.featurizer",
