@@ -125,7 +125,7 @@ def generate_dataset(
   Args:
     data_dir: the manifest; the name is the original's.
     flags_obj: the parsed flags.
-    is_training: whether to leave out utterances that CTC cannot align; sets that are scored keep them.
+    is_training: whether to augment utterances and leave out those that CTC cannot align; sets that are scored keep them.
     settings: the model's; None takes them from the flags.
     vocabulary_file: the vocabulary; None takes it from the flags.
   """
@@ -134,11 +134,9 @@ def generate_dataset(
     settings.features,
     data_dir,
     vocabulary_file or flags_obj.vocabulary_file,
-    flags_obj.sortagrad,
-    flags_obj.on_unknown,
-    is_training,
-    flags_obj.feature_cache_dir,
-    settings.statistics,
+    leave_out_infeasible=is_training,
+    statistics=settings.statistics,
+    **speech_flags.dataset_options(flags_obj, is_training),
   )
   return speech_dataset.DeepSpeechDataset(config, networks.output_length(settings.network))
 

@@ -1,5 +1,7 @@
 """Times the input, from files to padded batches in a session, against the original's form; or the start of training.
 
+With --augment, ours is augmented, and the peer "plain" is ours without that.
+
 Each form has its own process, as in training, because the original's form changes how its process handles memory.
 """
 
@@ -12,7 +14,7 @@ if __name__ == "__main__":
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from absl import flags
@@ -22,6 +24,7 @@ from benchmarks import child, original_input, timing
 from data import batches as batching
 from data import dataset as speech_dataset
 from data import loading, manifest
+from data.augmentation.augmenter import make_augmenter
 from data.vocabulary import DEFAULT_VOCABULARY
 from official_utils.flags import core as flags_core
 from official_utils.lazy import tf
@@ -46,11 +49,15 @@ def define_benchmark_flags() -> None:
   flags.DEFINE_integer(
     "rows", 0, "Instead, time how long ours takes to start on a manifest of this many rows.", lower_bound=0
   )
+  flags.DEFINE_multi_string("augment", [], "What ours is augmented by, as deep_speech.py takes it")
   flags.DEFINE_enum(
-    "serve", None, ["ours", "original_form"], "Run this form in this process, once for each line of standard input."
+    "serve",
+    None,
+    ["ours", "original_form", "plain"],
+    "Run this form in this process, once for each line of standard input.",
   )
   flags.DEFINE_string("cache_dir", None, "The folder where the served form keeps features.")
-  timing.define_timing_flags(["original_form"])
+  timing.define_timing_flags(["original_form", "plain"])
 
 
 def make_corpus(
@@ -85,18 +92,22 @@ def make_corpus(
   return path
 
 
-def open_dataset(path: str, cache_dir: str | None = None) -> speech_dataset.DeepSpeechDataset:
+def open_dataset(
+  path: str, cache_dir: str | None = None, augment: Sequence[str] = ()
+) -> speech_dataset.DeepSpeechDataset:
   """Read and check a manifest as training does."""
   settings = ModelSettings()
-  config = speech_dataset.DatasetConfig(settings.features, path, DEFAULT_VOCABULARY, feature_cache_dir=cache_dir)
+  config = speech_dataset.DatasetConfig(
+    settings.features, path, DEFAULT_VOCABULARY, feature_cache_dir=cache_dir, augmenter=make_augmenter(augment)
+  )
   return speech_dataset.DeepSpeechDataset(config, networks.output_length(settings.network))
 
 
 def build_pass(form: str, options: flags.FlagValues) -> Callable[[], None]:
   """Build one form's pipeline; return a function that goes through the corpus, from the first batch to the last."""
-  dataset = open_dataset(options.manifest, options.cache_dir)
+  dataset = open_dataset(options.manifest, options.cache_dir, options.augment)
   with tf.Graph().as_default():
-    if form == timing.OURS:
+    if form != "original_form":
       orders = [range(len(dataset.entries))] * options.passes
       batches = speech_dataset.batched_input_fn(dataset, batching.cut_all(orders, options.batch_size))
     else:
@@ -134,12 +145,14 @@ def compare(options: flags.FlagValues, folder: str) -> None:
   def start(form):
     command = [sys.executable, os.path.abspath(__file__), f"--serve={form}", f"--manifest={os.path.abspath(path)}"]
     command += [f"--batch_size={options.batch_size}", f"--passes={options.passes}"]
-    if options.source == "cache" and form == timing.OURS:
+    if options.source == "cache" and form != "original_form":
       command.append(f"--cache_dir={folder}")
+    if form == timing.OURS:
+      command += [f"--augment={each}" for each in options.augment]
     process = child.Child(command)
     return lambda: process.ask("run")
 
-  forms = {name: lambda name=name: start(name) for name in (timing.OURS, "original_form")}
+  forms = {name: lambda name=name: start(name) for name in (timing.OURS, "original_form", "plain")}
   chosen = {name: make() for name, make in timing.choose(forms, options.peer).items()}
   seconds = timing.measure(chosen, options.runs)
   entries = manifest.read_manifest(path)
@@ -147,6 +160,7 @@ def compare(options: flags.FlagValues, folder: str) -> None:
   rates = {name: round(audio / sorted(values)[len(values) // 2]) for name, values in seconds.items()}
   note = ", ".join(f"{name} reads {rate} s of audio a second" for name, rate in rates.items())
   setting = f"{options.source}, {len(entries)} utterances, {audio:.0f} s of audio, batch {options.batch_size}"
+  setting += "".join(f", {each}" for each in options.augment)
   timing.report("input_pipeline", setting, seconds, note=note)
 
 

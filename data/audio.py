@@ -114,7 +114,7 @@ def stream_pcm(
   yield from blocks if file_rate == sample_rate else _resample(blocks, file_rate, sample_rate)
 
 
-def convert_samples(samples: np.ndarray, file_rate: int, sample_rate: int, name: str = "array") -> np.ndarray:
+def convert_samples(samples: np.ndarray, file_rate: float, sample_rate: int, name: str = "array") -> np.ndarray:
   """Bring samples in memory to the form of `read_audio`.
 
   Args:
@@ -227,7 +227,7 @@ def _check_complete(file: "soundfile.SoundFile", count: int, name: str) -> None:
     raise UserError(f"{name}: the audio file holds no samples; restore it or leave it out")
 
 
-def _resample(blocks: Iterator[np.ndarray], file_rate: int, sample_rate: int) -> Iterator[np.ndarray]:
+def _resample(blocks: Iterator[np.ndarray], file_rate: float, sample_rate: int) -> Iterator[np.ndarray]:
   """Convert float32 [samples] from one rate to another as they come."""
   import soxr
 

@@ -9,6 +9,8 @@ import numpy as np
 from absl import logging
 
 from data import audio, checks, manifest
+from data.augmentation.augmenter import Augmenter
+from data.augmentation.recordings import Recordings
 from data.batches import Batching, PlannedBatches, batch_wise_dataset_shuffle, cut_all, epoch_order
 from data.feature_cache import STORED, FeatureCache
 from data.features import make_features
@@ -64,8 +66,9 @@ class DatasetConfig:
     on_unknown: what to do with transcripts that have characters outside the vocabulary: "error" or "drop".
     leave_out_infeasible: whether to leave out utterances that CTC cannot align. Evaluation keeps them: their errors
       count like any others, and their weight in the loss is 0.
-    feature_cache_dir: the folder that keeps computed features; None keeps none.
+    feature_cache_dir: the folder that keeps computed features; None keeps none. What changes samples goes without it.
     statistics: those of the training set, if its features need them; None if they are not known yet.
+    augmenter: what makes the utterances harder; None leaves them as they are.
   """
 
   audio_config: FeatureSettings
@@ -76,6 +79,7 @@ class DatasetConfig:
   leave_out_infeasible: bool = True
   feature_cache_dir: str | None = None
   statistics: FeatureStatistics | None = None
+  augmenter: Augmenter | None = None
 
 
 class DeepSpeechDataset:
@@ -119,12 +123,13 @@ class DeepSpeechDataset:
       rows, left_out = checks.check_lengths(rows, self.audio_featurizer, output_length)
       self.left_out += left_out
     self.entries = [entry for _, entry in rows]
+    self._recordings = Recordings([entry.path for entry in self.entries])
     self._report()
 
   def use_statistics(self, statistics: FeatureStatistics | None) -> None:
     """Compute features with these statistics of the training set, if they need them; until then they are only counted."""
     features = self.audio_featurizer = make_features(self.config.audio_config, statistics)
-    cache_dir = self.config.feature_cache_dir if features.is_complete else None
+    cache_dir = self._usable_cache_dir() if features.is_complete else None
     self._cache = FeatureCache(cache_dir, features.cache_key(), features.num_bins) if cache_dir else None
 
   @property
@@ -134,8 +139,9 @@ class DeepSpeechDataset:
 
   @property
   def seconds(self) -> list[float]:
-    """The length of each utterance in seconds, according to the manifest."""
-    return [manifest.size_to_duration(entry.size) for entry in self.entries]
+    """The length of each utterance in seconds, according to the manifest; if it is augmented, the most it may become."""
+    seconds = [manifest.size_to_duration(entry.size) for entry in self.entries]
+    return [self.config.augmenter.longest(each) for each in seconds] if self.config.augmenter else seconds
 
   @property
   def num_feature_bins(self) -> int:
@@ -173,15 +179,44 @@ class DeepSpeechDataset:
     """
     entry = self.entries[index]
     labels = compute_label_feature(entry.transcript, self.text_featurizer.token_to_index)
-    return Example(index, self._features(entry.path), labels)
+    return Example(index, self._features(epoch, index), labels)
 
-  def _features(self, path: str) -> np.ndarray:
+  def _features(self, epoch: int, index: int) -> np.ndarray:
     """Read audio and compute its features, or take them from the cache: [frames, bins] of `feature_dtype`."""
+    path, augmenter, settings = self.entries[index].path, self.config.augmenter, self.audio_featurizer.settings
 
     def compute():
-      return self.audio_featurizer.compute(audio.read_audio(path, self.audio_featurizer.sample_rate))
+      samples = audio.read_audio(path, settings.sample_rate)
+      return self.audio_featurizer.compute(self._augment(augmenter, samples, epoch, index) if augmenter else samples)
 
-    return self._cache.features(path, compute) if self._cache else compute()
+    features = self._cache.features(path, compute) if self._cache else compute()
+    if augmenter is None:
+      return features
+    is_centered = settings.feature_norm == "utterance"
+    return augmenter.augment_features(features, 1000 / settings.stride_ms, epoch, index, is_centered)
+
+  def _augment(self, augmenter: Augmenter, samples: np.ndarray, epoch: int, index: int) -> np.ndarray:
+    """Augment float32 [samples], without a change of length if they became too short for the transcript."""
+    features, where = self.audio_featurizer, (epoch, index, self._recordings)
+    augmented = augmenter.augment_samples(samples, features.sample_rate, *where)
+    if self.output_length and len(augmented) < len(samples):
+      num_frames = int(features.num_frames(len(augmented)))
+      if checks.shortage(self.entries[index].transcript, num_frames, self.output_length):
+        return augmenter.augment_samples(samples, features.sample_rate, *where, keep_length=True)
+    return augmented
+
+  def _usable_cache_dir(self) -> str | None:
+    """Return the folder that keeps features, None if they are others in each epoch; say so."""
+    folder, augmenter = self.config.feature_cache_dir, self.config.augmenter
+    changing = augmenter.on_samples if folder and augmenter else []
+    if changing:
+      logging.warning(
+        "--feature_cache_dir=%s is not used for %s: --augment=%s makes other samples in each epoch.",
+        folder,
+        self.config.data_path,
+        changing[0],
+      )
+    return None if changing else folder
 
   def _report(self) -> None:
     """Report what was left out or changed, and refuse an empty set."""

@@ -81,7 +81,7 @@ class FeatureCache:
       compute: makes float32 [frames, bins] if none are stored.
 
     Returns:
-      float16 [frames, bins].
+      float16 [frames, bins], the caller's own.
     """
     identity = _identify(path)
     stored = self._load(identity)
@@ -240,13 +240,12 @@ def _read(place: _Place, num_bins: int) -> np.ndarray | None:
       size = place.frames * num_bins * STORED.itemsize
       if place.offset + size > os.fstat(file.fileno()).st_size:
         return None
+      stored = np.empty((place.frames, num_bins), STORED)
       file.seek(place.offset)
-      content = file.read(size)
+      file.readinto(stored.data.cast("B"))
   except OSError:
     return None
-  if zlib.crc32(content) != place.checksum:
-    return None
-  return np.frombuffer(content, STORED).reshape(place.frames, num_bins)
+  return stored if zlib.crc32(stored.data) == place.checksum else None
 
 
 def _append(path: str, values: np.ndarray) -> None:

@@ -7,6 +7,7 @@ from speech_flags import data_flags, model_flags, recipes, training_flags
 from speech_flags.checks import check_flags
 from speech_flags.values import (
   choose_devices,
+  dataset_options,
   export_dir,
   flag_values,
   given_settings,
@@ -20,6 +21,7 @@ from speech_flags.values import (
 __all__ = [
   "check_flags",
   "choose_devices",
+  "dataset_options",
   "define_deep_speech_flags",
   "export_dir",
   "flag_values",

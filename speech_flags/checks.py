@@ -54,6 +54,7 @@ def check_flags(flags_obj: flags.FlagValues) -> None:
     )
   flags_core.get_loss_scale(flags_obj)
   values.model_settings(flags_obj)
+  values.augmenter(flags_obj)
   _check_names(flags_obj)
   values.wer_threshold(flags_obj)
 

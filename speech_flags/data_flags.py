@@ -83,3 +83,11 @@ def define_data_flags(define: Callable[..., None]) -> None:
     """A folder that keeps computed features for this and later runs, in half precision; any number of runs may share
     it. Not given: features are computed again in every epoch.""",
   )
+  define(
+    flags.DEFINE_multi_string,
+    "augment",
+    [],
+    """What makes training speech harder, as NAME or NAME[KEY=VALUE,...], such as noise[p=0.5,snr=10..20]; 'none' drops
+    those before it. `python data/augment.py --help` lists the names and keys. Evaluation is never augmented. To apply
+    several in their order""",
+  )

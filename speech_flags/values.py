@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -12,6 +12,9 @@ import settings
 from official_utils.flags import core as flags_core
 from official_utils.misc import distribution_utils, number_formats
 from official_utils.misc.errors import UserError
+
+if TYPE_CHECKING:
+  from data.augmentation.augmenter import Augmenter
 
 
 def choose_devices(flags_obj: flags.FlagValues, devices: Sequence[str] | None = None) -> list[str]:
@@ -79,6 +82,22 @@ def manifests_to_score(flags_obj: flags.FlagValues) -> list[str]:
   if not listed:
     raise UserError(f"--eval_data_dir={paths} names no manifest; give one, or several separated by commas")
   return listed + ([flags_obj.test_data_dir] if flags_obj.test_data_dir else [])
+
+
+def augmenter(flags_obj: flags.FlagValues) -> "Augmenter | None":
+  """Return what --augment asks for, None if that is nothing."""
+  if not flags_obj.augment:
+    return None
+  # Only here: it loads numpy, which --help does without.
+  from data.augmentation.augmenter import make_augmenter
+
+  return make_augmenter(flags_obj.augment, flags_obj.seed, flags_obj.train_epochs)
+
+
+def dataset_options(flags_obj: flags.FlagValues, is_training: bool) -> dict[str, Any]:
+  """Return the fields of a data set's configuration that follow from the flags alone, for training or for scoring."""
+  names = ("sortagrad", "on_unknown", "feature_cache_dir")
+  return {name: flags_obj[name].value for name in names} | {"augmenter": augmenter(flags_obj) if is_training else None}
 
 
 def export_dir(flags_obj: flags.FlagValues) -> str:

@@ -48,6 +48,7 @@ SEES_ONLY_WHAT_IT_NAMES = {"serve"}
 
 WITHOUT_TENSORFLOW = {
   "data.audio",
+  "data.augmentation.augmenter",
   "data.curate",
   "data.features",
   "data.featurizer",

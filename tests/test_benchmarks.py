@@ -34,6 +34,7 @@ from benchmarks import (
   transcribe,
 )
 from data import manifest
+from data.augmentation.augmenter import KINDS
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
 from settings import make_settings
@@ -448,6 +449,19 @@ def test_a_document_without_marks_is_left_alone(tmp_path):
 
 
 # The input.
+
+
+def test_augmentation_times_every_kind(tmp_path):
+  lines = run(tmp_path, "augmentation.py", "--seconds=0.5", "--runs=2")
+  names = [line.split(": median")[0].strip() for line in lines]
+  assert names == ["features", *KINDS, "noise[color=pink]", "codec[format=ogg]", "codec[format=mp3]"]
+
+
+def test_an_augmented_input_is_held_against_the_plain_one(tmp_path):
+  options = ["--source=cache", "--utterances=3", "--batch_size=2", "--runs=2", "--peer=plain", "--augment=time_masks"]
+  result = check_report(run(tmp_path, "input_pipeline.py", *options), 2)
+  assert list(result["values"]) == ["ours", "plain"]
+  assert result["setting"].endswith(", batch 2, time_masks")
 
 
 def test_features_prints_a_ratio(tmp_path):

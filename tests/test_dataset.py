@@ -20,7 +20,8 @@ from small_corpora import (
   output_length,
 )
 
-from data import manifest
+from data import audio, manifest
+from data.augmentation.augmenter import make_augmenter
 from data.batches import Batching
 from data.dataset import (
   AudioConfig,
@@ -30,6 +31,7 @@ from data.dataset import (
   batched_input_fn,
   input_fn,
 )
+from data.loading import load_batches
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
 
@@ -182,6 +184,94 @@ def test_with_a_cache_batches_are_rounded_whether_they_come_from_it_or_not(corpu
       np.testing.assert_array_equal(inputs["input_length"], expected["input_length"])
       np.testing.assert_array_equal(labels, expected_labels)
   assert len(list((tmp_path / "cache").glob("*/*.index"))) == 1
+
+
+def with_augmentations(dataset, *texts: str, num_epochs: int = 1, **options) -> DeepSpeechDataset:
+  config = dataclasses.replace(dataset.config, augmenter=make_augmenter(texts, 1, num_epochs), **options)
+  return DeepSpeechDataset(config, output_length)
+
+
+EVERYTHING = ("shift", "stretch", "speed", "gain", "noise", "babble", "reverb", "band", "codec", "time_masks")
+
+
+def test_augmented_batches_are_the_same_in_any_thread_order_and_restart(corpus):
+  orders = [[4, 3, 2, 1, 0], [5, 0, 7]]
+  first = with_augmentations(corpus, *EVERYTHING, num_epochs=2)
+  batches = list(generate_batches(4, first, orders, num_threads=3))
+  again = with_augmentations(corpus, *EVERYTHING, num_epochs=2)
+  for (inputs, labels), (expected, expected_labels) in zip(
+    generate_batches(4, again, orders, num_threads=1), batches, strict=True
+  ):
+    np.testing.assert_array_equal(inputs["features"], expected["features"])
+    np.testing.assert_array_equal(labels, expected_labels)
+  # Alone, and begun in the middle.
+  for epoch, index, place in ((1, 7, 2), (1, 0, 1)):
+    np.testing.assert_array_equal(first.load(epoch, index).features, again.load(epoch, index).features)
+    row = batches[2][0]["features"][place, :, :, 0]
+    np.testing.assert_array_equal(row[: len(again.load(epoch, index).features)], again.load(epoch, index).features)
+  assert not np.array_equal(first.load(0, 0).features, first.load(1, 0).features)
+
+
+def test_what_augments_samples_does_so_before_the_features(corpus):
+  dataset = with_augmentations(corpus, "speed[rate=0.8]", "noise[snr=3]")
+  samples = audio.read_audio(dataset.entries[2].path, 16000)
+  augmented = dataset.config.augmenter.augment_samples(samples, 16000, 5, 2)
+  np.testing.assert_array_equal(dataset.load(5, 2).features, dataset.audio_featurizer.compute(augmented))
+
+
+def test_masks_are_zeros_where_features_are_normalised(corpus):
+  dataset = with_augmentations(corpus, "time_masks[count=1,width=50]")
+  masked, plain = dataset.load(0, 3).features, corpus.load(0, 3).features
+  rows = ~masked.any(axis=1)
+  assert rows.sum() == 5
+  np.testing.assert_array_equal(masked[~rows], plain[~rows])
+  raw = open_dataset(corpus.config.data_path, normalize=False)
+  masked, plain = with_augmentations(raw, "time_masks[count=1,width=50]").load(0, 3).features, raw.load(0, 3).features
+  np.testing.assert_allclose(masked[rows], np.tile(plain.mean(axis=0), (5, 1)), rtol=1e-5)
+
+
+def test_an_utterance_that_would_no_longer_fit_keeps_its_length(tmp_path):
+  # 0.4 s are 39 frames and 10 steps; at double speed they are 19 frames and 5 steps.
+  data_path = make_corpus(tmp_path, [(0.4, "abcd"), (0.4, "abcdefg")])
+  plain = open_dataset(data_path)
+  dataset = with_augmentations(plain, "gain[db=6]", "speed[rate=2]", "time_masks[count=0]")
+  lengths = [len(dataset.load(0, index).features) for index in (0, 1)]
+  assert lengths == [19, 39]
+  (inputs, _), *_ = generate_batches(2, dataset, [[0, 1]])
+  assert inputs["weight"].tolist() == [[0.5], [0.5]]
+  assert not dataset.left_out
+  # The rest is done all the same.
+  raw = with_augmentations(open_dataset(data_path, normalize=False), "gain[db=6]", "speed[rate=2]")
+  louder = raw.load(0, 1).features - open_dataset(data_path, normalize=False).load(0, 1).features
+  np.testing.assert_allclose(louder, 0.6 * np.log(10), atol=1e-3)
+
+
+def test_batches_by_duration_hold_what_utterances_may_become(corpus):
+  dataset = with_augmentations(corpus, "shift[ms=-200..200]", "speed[rate=0.5..1.5]")
+  assert dataset.seconds == [2 * (seconds + 0.2) for seconds in corpus.seconds]
+  batches = Batching(dataset.seconds, 4, batch_seconds=3.0).of_epochs([1, 2, 3])
+  for inputs, _ in load_batches(dataset, batches):
+    assert inputs["features"].shape[0] * inputs["features"].shape[1] <= 300 or len(inputs["features"]) == 1
+  assert with_augmentations(corpus, "gain", "time_masks").seconds == corpus.seconds
+
+
+def test_the_cache_serves_masks_and_not_what_changes_samples(corpus, tmp_path, caplog):
+  folder = str(tmp_path / "cache")
+  cached = open_dataset(corpus.config.data_path, feature_cache_dir=folder)
+  for _ in range(2):
+    masked = with_augmentations(cached, "time_masks[width=50]")
+    for index in range(12):
+      once, again = masked.load(0, index).features, masked.load(0, index).features
+      assert once.dtype == np.float16 == masked.feature_dtype
+      np.testing.assert_array_equal(once, again)
+      # What is stored was never masked.
+      np.testing.assert_array_equal(cached.load(0, index).features, corpus.load(0, index).features.astype(np.float16))
+  assert not caplog.records
+  with caplog.at_level(logging.WARNING):
+    noisy = with_augmentations(cached, "time_masks", "noise")
+  assert "is not used for" in caplog.text and "--augment=noise makes other samples in each epoch." in caplog.text
+  assert len(caplog.records) == 1
+  assert noisy.load(0, 0).features.dtype == np.float32 == noisy.feature_dtype
 
 
 def test_a_failure_within_the_generator_is_kept_for_the_run_loop(tmp_path):

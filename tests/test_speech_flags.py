@@ -55,6 +55,7 @@ _NEW_FLAGS = {
   "loss_scale": None,
   "batch_seconds": None,
   "feature_cache_dir": None,
+  "augment": [],
   "seed": 1,
   "num_parallel_calls": None,
   "inter_op_parallelism_threads": 0,
@@ -110,7 +111,8 @@ def test_every_flag_has_help():
   values = _define()
   for of_module in flags_core.own_flags(values).values():
     for flag in of_module:
-      assert flag.help.rstrip().endswith((".", "ProfilerHook,ExamplesPerSecondHook")), flag.name
+      endings = (".", "ProfilerHook,ExamplesPerSecondHook", "repeat this option to specify a list of values")
+      assert flag.help.rstrip().endswith(endings), flag.name
 
 
 def test_what_has_no_effect_is_said():
@@ -181,6 +183,7 @@ def test_the_defaults_pass():
     (["--hooks=ProfilerHook,NoHook"], "--hooks names 'NoHook', which does not exist; the hooks are loggingtensorhook"),
     (["--all_reduce_alg=ring"], "give one of nccl, hierarchical_copy, reduce_to_one"),
     (["--wer_threshold=0.2", "--stop_threshold=0.3"], "--wer_threshold=0.2 and --stop_threshold=0.3 disagree"),
+    (["--augment=gain", "--augment=echo"], "--augment=echo: 'echo' does not exist; give one of shift, stretch, speed"),
   ],
 )
 def test_wrong_values_are_refused(arguments, message):
@@ -201,6 +204,20 @@ def test_wer_threshold_has_two_names():
   assert speech_flags.wer_threshold(_parse("--stop_threshold=0.3")) == 0.3
   assert speech_flags.wer_threshold(_parse("--stop_threshold=0.3", "--wer_threshold=0.3")) == 0.3
   assert speech_flags.wer_threshold(_parse("--wer_threshold=0")) == 0
+
+
+def test_augmentations_follow_from_flags_and_flag_files(tmp_path):
+  recipe = tmp_path / "recipe"
+  recipe.write_text("--augment=gain[db=-3..3]\n--train_epochs=5\n--augment=noise[p=0.5,snr=10..20]\n")
+  values = _parse(f"--flagfile={recipe}", "--augment=time_masks", "--seed=7")
+  assert speech_flags.flag_values(values)["augment"] == ["gain[db=-3..3]", "noise[p=0.5,snr=10..20]", "time_masks"]
+  chosen = speech_flags.dataset_options(values, is_training=True)["augmenter"]
+  assert [each.kind for each in chosen.augmentations] == ["gain", "noise", "time_masks"]
+  assert (chosen.seed, chosen.num_epochs) == (7, 5)
+  assert speech_flags.dataset_options(values, is_training=False)["augmenter"] is None
+  without = _parse(f"--flagfile={recipe}", "--augment=none")
+  assert speech_flags.dataset_options(without, is_training=True)["augmenter"] is None
+  assert speech_flags.dataset_options(_parse(), is_training=True)["augmenter"] is None
 
 
 def test_settings():
