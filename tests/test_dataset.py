@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from small_corpora import (
+  RATE,
   VOCABULARY,
   generate_batches,
   make_corpus,
@@ -20,7 +21,7 @@ from small_corpora import (
   output_length,
 )
 
-from data import manifest
+from data import audio, manifest
 from data.batches import Batching
 from data.dataset import (
   AudioConfig,
@@ -30,8 +31,10 @@ from data.dataset import (
   batched_input_fn,
   input_fn,
 )
+from data.features import make_features
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
+from settings import FeatureStatistics, LogMelSettings
 
 
 def run_in_graph(make_input) -> list:
@@ -182,6 +185,25 @@ def test_with_a_cache_batches_are_rounded_whether_they_come_from_it_or_not(corpu
       np.testing.assert_array_equal(inputs["input_length"], expected["input_length"])
       np.testing.assert_array_equal(labels, expected_labels)
   assert len(list((tmp_path / "cache").glob("*/*.index"))) == 1
+
+
+def test_features_follow_the_statistics_that_they_are_given(corpus, tmp_path):
+  settings = LogMelSettings(feature_norm="corpus")
+  cache = str(tmp_path / "cache")
+  config = dataclasses.replace(corpus.config, audio_config=settings, feature_cache_dir=cache)
+  dataset = DeepSpeechDataset(config, output_length)
+  assert (dataset.num_feature_bins, len(dataset.entries)) == (80, len(corpus.entries))
+  # Nothing can be stored before it is known what is stored.
+  assert not os.path.exists(cache)
+  for mean in (1.0, 2.0):
+    statistics = FeatureStatistics((mean,) * 80, (4.0,) * 80)
+    dataset.use_statistics(statistics)
+    given_at_once = DeepSpeechDataset(dataclasses.replace(config, statistics=statistics), output_length)
+    features = dataset.load(0, 0).features
+    np.testing.assert_array_equal(features, given_at_once.load(0, 0).features)
+    samples = audio.read_audio(dataset.entries[0].path, RATE)
+    np.testing.assert_array_equal(features, make_features(settings, statistics).compute(samples).astype(np.float16))
+  assert len(os.listdir(cache)) == 2
 
 
 def test_a_failure_within_the_generator_is_kept_for_the_run_loop(tmp_path):
