@@ -42,7 +42,7 @@ def test_what_is_trained_is_evaluated_exported_and_transcribed_alike(features, t
   options = runs.arguments(tones_dir, model_dir, "--learning_rate=0.02", "--keep_exports=0", *features)
   deep_speech.run_deep_speech(runs.parse(*options, "--train_epochs=1"))
   # Goes on, this time with stored features.
-  deep_speech.run_deep_speech(runs.parse(*options, "--train_epochs=4", cache))
+  deep_speech.run_deep_speech(runs.parse(*options, "--train_epochs=8", "--epochs_between_evals=8", cache))
   capsys.readouterr()
   later = [f"--model_dir={model_dir}", "--num_gpus=0"]
   evaluation = [*later, "--mode=evaluate", f"--eval_data_dir={train_set}", "--show_samples=22"]
