@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from small_corpora import (
+  RATE,
   VOCABULARY,
   generate_batches,
   make_corpus,
@@ -31,9 +32,11 @@ from data.dataset import (
   batched_input_fn,
   input_fn,
 )
+from data.features import make_features
 from data.loading import load_batches
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
+from settings import FeatureStatistics, LogMelSettings
 
 
 def run_in_graph(make_input) -> list:
@@ -272,6 +275,25 @@ def test_the_cache_serves_masks_and_not_what_changes_samples(corpus, tmp_path, c
   assert "is not used for" in caplog.text and "--augment=noise makes other samples in each epoch." in caplog.text
   assert len(caplog.records) == 1
   assert noisy.load(0, 0).features.dtype == np.float32 == noisy.feature_dtype
+
+
+def test_features_follow_the_statistics_that_they_are_given(corpus, tmp_path):
+  settings = LogMelSettings(feature_norm="corpus")
+  cache = str(tmp_path / "cache")
+  config = dataclasses.replace(corpus.config, audio_config=settings, feature_cache_dir=cache)
+  dataset = DeepSpeechDataset(config, output_length)
+  assert (dataset.num_feature_bins, len(dataset.entries)) == (80, len(corpus.entries))
+  # Nothing can be stored before it is known what is stored.
+  assert not os.path.exists(cache)
+  for mean in (1.0, 2.0):
+    statistics = FeatureStatistics((mean,) * 80, (4.0,) * 80)
+    dataset.use_statistics(statistics)
+    given_at_once = DeepSpeechDataset(dataclasses.replace(config, statistics=statistics), output_length)
+    features = dataset.load(0, 0).features
+    np.testing.assert_array_equal(features, given_at_once.load(0, 0).features)
+    samples = audio.read_audio(dataset.entries[0].path, RATE)
+    np.testing.assert_array_equal(features, make_features(settings, statistics).compute(samples).astype(np.float16))
+  assert len(os.listdir(cache)) == 2
 
 
 def test_a_failure_within_the_generator_is_kept_for_the_run_loop(tmp_path):

@@ -10,7 +10,15 @@ from data.vocabulary import DEFAULT_VOCABULARY
 from inference import LABELS_FILE
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
-from settings import SETTINGS_FILE, ModelSettings, make_settings, read_settings
+from settings import (
+  SETTINGS_FILE,
+  STATISTICS_FILE,
+  FeatureStatistics,
+  ModelSettings,
+  make_settings,
+  read_settings,
+  read_statistics,
+)
 from training import model_dir as run_folder
 from training.model_dir import ModelDir
 
@@ -249,3 +257,28 @@ def test_a_checkpoint_without_what_training_keeps_is_no_beginning(tmp_path):
   wanted = {"global_step": [], "beta1_power": []}
   with pytest.raises(UserError, match="model.ckpt-3 lacks beta1_power, which training keeps"):
     ModelDir(str(tmp_path)).prepare({}, ModelSettings(), VOCABULARY, lambda: wanted)
+
+
+def test_statistics_of_features_are_measured_once(tmp_path):
+  settings = make_settings(SETTINGS | {"feature_norm": "corpus"})
+  measured = iter([FeatureStatistics((1.0,), (2.0,)), FeatureStatistics((3.0,), (4.0,))])
+  model_dir = prepare(tmp_path, SETTINGS | {"feature_norm": "corpus"})
+
+  def statistics():
+    return model_dir.with_statistics(settings, VOCABULARY, lambda: next(measured)).statistics
+
+  assert statistics().mean == (1,)
+  # Without a checkpoint the run begins anew, perhaps with another training set.
+  assert statistics().mean == (3,)
+  save_global_step(tmp_path, 1)
+  assert statistics() == read_statistics(str(tmp_path / STATISTICS_FILE)) == FeatureStatistics((3.0,), (4.0,))
+  (tmp_path / STATISTICS_FILE).unlink()
+  with pytest.raises(UserError, match=f"{STATISTICS_FILE}: cannot be read .* restore it"):
+    statistics()
+
+
+def test_a_checkpoint_without_settings_needs_its_statistics_all_the_same(tmp_path):
+  fixture_files.copy_checkpoint(tmp_path)
+  given = {"rnn_hidden_layers": 1, "rnn_hidden_size": 8, "feature_norm": "corpus"}
+  with pytest.raises(UserError, match=f"{STATISTICS_FILE}: cannot be read"):
+    run_folder.find_checkpoint(str(tmp_path), None, given, None, DEFAULT_VOCABULARY)

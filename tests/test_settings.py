@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import fixture_files
 import pytest
@@ -11,12 +12,18 @@ from hypothesis import strategies as st
 import settings
 from official_utils.misc.errors import UserError
 from settings import (
+  FEATURES,
   DeepSpeech2Settings,
+  FeatureStatistics,
+  LogMelSettings,
+  MagnitudeSettings,
   ModelSettings,
   SpectrogramSettings,
   make_settings,
   read_settings,
+  read_statistics,
   write_settings,
+  write_statistics,
 )
 
 
@@ -171,3 +178,93 @@ def test_two_classes_cannot_mean_two_things_by_one_name(monkeypatch):
   monkeypatch.setitem(settings.NETWORKS, "other", OtherSettings)
   with pytest.raises(ValueError, match="OtherSettings declares rnn_hidden_size otherwise"):
     settings.declarations()
+
+
+@pytest.mark.parametrize(
+  ("values", "message"),
+  [
+    (
+      {"fft_length": 319},
+      "--fft_length=319 is shorter than the window, --window_ms=20, which is 320 samples .* to 320",
+    ),
+    ({"fft_length": -1}, "--fft_length=-1 is out of range; give 0 or more"),
+    ({"num_mel_bins": 0}, "--num_mel_bins=0 is out of range; give 1 or more"),
+    ({"log_offset": 0.0}, "--log_offset=0.0 is out of range; give 1e-20 or more"),
+    ({"log_offset": float("nan")}, "--log_offset=nan"),
+    ({"lower_edge_hertz": -1.0}, "--lower_edge_hertz=-1.0 is out of range; give 0 or more"),
+    (
+      {"upper_edge_hertz": 8001.0},
+      "--upper_edge_hertz=8001.0 is above half of --sample_rate=16000: .* to 8000 or less",
+    ),
+    ({"lower_edge_hertz": 8000.0}, "--lower_edge_hertz=8000.0 is not below the upper edge, 8000 Hz: lower"),
+    ({"lower_edge_hertz": 400.0, "upper_edge_hertz": 400.0}, "is not below the upper edge, 400 Hz"),
+    ({"num_mel_bins": 160}, "from 0.00 to 37.47 Hz .* 50 Hz apart; raise --fft_length to 512, or .* to 119$"),
+    ({"num_mel_bins": 2, "lower_edge_hertz": 400.0, "upper_edge_hertz": 450.0}, "raise --fft_length to 512$"),
+  ],
+)
+def test_features_of_log_mel_that_cannot_be_are_refused(values, message):
+  with pytest.raises(UserError, match=message):
+    make_settings({"features": "log_mel", **values})
+
+
+@given(
+  num_mel_bins=st.integers(1, 200),
+  window_ms=st.integers(10, 90),
+  lower=st.floats(0, 3000),
+  width=st.floats(50, 5000),
+)
+def test_the_remedies_for_empty_bands_help(num_mel_bins, window_ms, lower, width):
+  edges = {"lower_edge_hertz": lower, "upper_edge_hertz": lower + width, "window_ms": window_ms}
+  try:
+    LogMelSettings(num_mel_bins=num_mel_bins, **edges)
+  except UserError as error:
+    fft_length, *fewer = (int(number) for number in re.findall(r"(?<= to )\d+(?=$|,)", str(error)))
+    LogMelSettings(num_mel_bins=num_mel_bins, fft_length=fft_length, **edges)
+    assert not fewer or LogMelSettings(num_mel_bins=fewer[0], **edges).num_mel_bins < num_mel_bins
+
+
+def test_bands_have_the_edges_that_librosa_documents():
+  """librosa.mel_frequencies(n_mels=40), from its documentation; its edges are the first and the last of them."""
+  edges = LogMelSettings(sample_rate=22050, num_mel_bins=38).edges()
+  assert len(edges) == 40
+  some = {0: 0, 1: 85.317, 11: 938.49, 12: 1024.856, 13: 1119.114, 25: 3216.731, 38: 10096.408, 39: 11025}
+  assert {number: round(edges[number], 3) for number in some} == some
+
+
+def test_a_transform_is_as_long_as_the_window_or_a_power_of_two():
+  assert [LogMelSettings(window_ms=ms).num_points for ms in (20, 25, 32)] == [320, 400, 512]
+  assert [MagnitudeSettings(window_ms=ms).num_points for ms in (20, 25, 32)] == [512, 512, 512]
+  assert LogMelSettings(fft_length=700).num_points == MagnitudeSettings(fft_length=700).num_points == 700
+
+
+@pytest.mark.parametrize("kind", sorted(FEATURES))
+def test_some_norms_need_statistics(kind):
+  norms = settings.declarations()["feature_norm"].choices
+  needing = {norm for norm in norms if FEATURES[kind](feature_norm=norm).needs_statistics}
+  assert needing == {"corpus", "running"}
+
+
+def test_statistics_are_read_as_they_are_written(tmp_path):
+  path = str(tmp_path / settings.STATISTICS_FILE)
+  statistics = FeatureStatistics((0.1, -1 / 3, 1e-300), (2.0, 3.0, 0.0))
+  write_statistics(path, statistics)
+  assert read_statistics(path) == statistics
+
+
+@pytest.mark.parametrize(
+  "content",
+  ["{", "[]", "\x80", '{"mean": [1]}', '{"mean": [1], "deviation": 2}', '{"mean": [1], "deviation": [NaN]}']
+  + ['{"mean": [true], "deviation": [1]}', '{"mean": ["1"], "deviation": [1]}'],
+)
+def test_damaged_statistics_are_said(content, tmp_path):
+  path = tmp_path / settings.STATISTICS_FILE
+  path.write_text(content)
+  with pytest.raises(UserError, match="feature_statistics.json is damaged: .* restore it: a model_dir and the assets"):
+    read_statistics(str(path))
+
+
+def test_statistics_that_are_not_there_are_said(tmp_path):
+  with pytest.raises(
+    UserError, match="none.json: cannot be read .No such file.*restore it: a model_dir and the assets"
+  ):
+    read_statistics(str(tmp_path / "none.json"))
