@@ -185,8 +185,9 @@ def _make_parser() -> argparse.ArgumentParser:
   add_flag(
     "--frames_per_step",
     4,
-    "frames of 10 ms a step of output: 2 with --conv_layout=paper; twice as many with --stride_ms=20",
-    choices=(2, 4, 8),
+    "frames of 10 ms a step of output: 2 with --conv_layout=paper, 1 with --network=speech_net; twice as many with "
+    "--stride_ms=20",
+    choices=(1, 2, 4, 8),
   )
   add_flag("--quick", False, "read only the headers of the audio files")
   add_command("stats", stats)

@@ -11,7 +11,7 @@ MOMENTUM = 0.997
 EPSILON = 1e-5
 
 
-def early_momentum(step: "tf.Tensor") -> "tf.Tensor":
+def early_momentum(step: "tf.Tensor", most: float = MOMENTUM) -> "tf.Tensor":
   """Compute a momentum with which a moving average starts as the plain average of its updates.
 
   With the original's momentum it takes hundreds of steps to forget the initial values, and a small corpus is evaluated
@@ -19,12 +19,13 @@ def early_momentum(step: "tf.Tensor") -> "tf.Tensor":
 
   Args:
     step: the number of updates so far, a scalar tensor.
+    most: the momentum in the long run.
 
   Returns:
-    A scalar, at most MOMENTUM.
+    A scalar.
   """
   step = tf.cast(step, tf.float32)
-  return tf.minimum(MOMENTUM, step / (step + 1.0))
+  return tf.minimum(most, step / (step + 1.0))
 
 
 def batch_norm(
@@ -33,6 +34,7 @@ def batch_norm(
   name: str | None = None,
   mask: "tf.Tensor | None" = None,
   momentum: "tf.Tensor | float" = MOMENTUM,
+  epsilon: float = EPSILON,
 ) -> "tf.Tensor":
   """Normalise each channel over all other axes.
 
@@ -50,6 +52,7 @@ def batch_norm(
     mask: 1 where a frame is real, 0 in the padding, broadcastable to the inputs; None counts every frame. Inputs in half
       precision must be packed instead.
     momentum: the share of the moving averages that an update keeps.
+    epsilon: added to variances.
 
   Returns:
     Outputs of the inputs' shape, zero where the mask is zero.
@@ -62,14 +65,14 @@ def batch_norm(
     moving_variance = _moving_average("moving_variance", channels, dtype, tf.compat.v1.ones_initializer())
   if not training:
     if variables.is_half(inputs.dtype):
-      return _fused_norm(inputs, gamma, beta, moving_mean, moving_variance)[0]
-    return _normalize(inputs, moving_mean, moving_variance, gamma, beta, mask)
+      return _fused_norm(inputs, gamma, beta, epsilon, moving_mean, moving_variance)[0]
+    return _normalize(inputs, moving_mean, moving_variance, gamma, beta, epsilon, mask)
   is_image, count = inputs.shape.rank == 4, _count_frames(inputs, mask, dtype)
   if variables.is_half(inputs.dtype) or (is_image and mask is None):
-    outputs, mean, variance = _fused_norm(inputs, gamma, beta)
+    outputs, mean, variance = _fused_norm(inputs, gamma, beta, epsilon)
     correction = 1 if is_image else (count - 1) / count
   else:
-    outputs, mean, variance = _batch_statistics_norm(inputs, gamma, beta, mask, count)
+    outputs, mean, variance = _batch_statistics_norm(inputs, gamma, beta, epsilon, mask, count)
     correction = count / tf.maximum(count - 1, 1) if is_image else 1
   variance *= correction
   for average, value in ((moving_mean, mean), (moving_variance, variance)):
@@ -85,7 +88,7 @@ def _count_frames(inputs, mask, dtype):
   return size if mask is None else tf.reduce_sum(mask) * size / tf.cast(tf.size(mask), dtype)
 
 
-def _fused_norm(inputs, gamma, beta, mean=None, variance=None):
+def _fused_norm(inputs, gamma, beta, epsilon, mean=None, variance=None):
   """Normalise with the original's kernel for images, by given statistics or the batch's own.
 
   Returns:
@@ -94,12 +97,12 @@ def _fused_norm(inputs, gamma, beta, mean=None, variance=None):
   images = inputs if inputs.shape.rank == 4 else tf.reshape(inputs, [1, -1, 1, inputs.shape[-1]])
   statistics = {} if mean is None else {"mean": mean, "variance": variance}
   outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-    images, gamma, beta, epsilon=EPSILON, is_training=not statistics, **statistics
+    images, gamma, beta, epsilon=epsilon, is_training=not statistics, **statistics
   )
   return tf.reshape(outputs, tf.shape(inputs)) if images is not inputs else outputs, mean, variance
 
 
-def _batch_statistics_norm(inputs, gamma, beta, mask, count):
+def _batch_statistics_norm(inputs, gamma, beta, epsilon, mask, count):
   """Normalise with the batch's own statistics; the gradient needs one tensor of the inputs' size and few passes.
 
   Returns:
@@ -111,7 +114,7 @@ def _batch_statistics_norm(inputs, gamma, beta, mask, count):
     mean = _sum_frames(inputs, mask) / count
     centred = inputs - mean if mask is None else (inputs - mean) * mask
     variance = _sum_products(centred, centred) / count
-    rate = tf.math.rsqrt(variance + EPSILON)
+    rate = tf.math.rsqrt(variance + epsilon)
     outputs = centred * (gamma * rate) + (beta if mask is None else mask * beta)
 
     def backward(d_outputs, *_):
@@ -143,9 +146,9 @@ def _sum_products(left, right):
   return tf.linalg.diag_part(tf.matmul(*rows, transpose_a=True))
 
 
-def _normalize(inputs, mean, variance, gamma, beta, mask):
+def _normalize(inputs, mean, variance, gamma, beta, epsilon, mask):
   """Shift and scale each channel by given statistics, and set masked values to zero."""
-  outputs = (inputs - mean) * (gamma * tf.math.rsqrt(variance + EPSILON)) + beta
+  outputs = (inputs - mean) * (gamma * tf.math.rsqrt(variance + epsilon)) + beta
   return outputs if mask is None else outputs * mask
 
 

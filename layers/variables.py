@@ -24,7 +24,7 @@ def make_value(name: str, shape: Sequence[int], dtype: "tf.DType", initializer: 
     name: the variable's name.
     shape: its shape.
     dtype: the layer's number format.
-    initializer: None for TensorFlow's default.
+    initializer: None for TensorFlow's default, glorot uniform; a class for one that draws at random.
   """
   return tf.cast(tf.compat.v1.get_variable(name, shape, stored_dtype(dtype), initializer), dtype)
 
@@ -35,9 +35,11 @@ def seeded_by_name(getter: Callable, name: str, initializer: Any = None, **setti
   Args:
     getter: makes it; variable scopes call this function as a custom getter.
     name: the variable's name.
-    initializer: None for TensorFlow's default, which draws at random.
+    initializer: None for TensorFlow's default, which draws at random; another one that does is given as its class.
     **settings: passed on to the getter.
   """
   if initializer is None:
-    initializer = tf.compat.v1.glorot_uniform_initializer(seed=zlib.crc32(name.encode()) // 2)
+    initializer = tf.compat.v1.glorot_uniform_initializer
+  if isinstance(initializer, type):
+    initializer = initializer(seed=zlib.crc32(name.encode()) // 2)
   return getter(name, initializer=initializer, **settings)

@@ -13,7 +13,7 @@ from official_utils.misc import files
 from official_utils.misc.errors import UserError
 from settings.declaration import Declaration
 from settings.features import FeatureSettings, SpectrogramSettings, window_and_hop
-from settings.networks import DeepSpeech2Settings, NetworkSettings
+from settings.networks import DeepSpeech2Settings, NetworkSettings, SpeechNetSettings
 
 __all__ = [
   "FEATURES",
@@ -25,6 +25,7 @@ __all__ = [
   "ModelSettings",
   "NetworkSettings",
   "SpectrogramSettings",
+  "SpeechNetSettings",
   "declarations",
   "make_settings",
   "read_settings",
@@ -37,7 +38,7 @@ SETTINGS_FILE = "settings.json"
 # does not change the form.
 FORMAT = 1
 
-NETWORKS: dict[str, type[NetworkSettings]] = {each.kind: each for each in (DeepSpeech2Settings,)}
+NETWORKS: dict[str, type[NetworkSettings]] = {each.kind: each for each in (DeepSpeech2Settings, SpeechNetSettings)}
 FEATURES: dict[str, type[FeatureSettings]] = {each.kind: each for each in (SpectrogramSettings,)}
 
 

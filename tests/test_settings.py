@@ -14,6 +14,7 @@ from settings import (
   DeepSpeech2Settings,
   ModelSettings,
   SpectrogramSettings,
+  SpeechNetSettings,
   make_settings,
   read_settings,
   write_settings,
@@ -53,7 +54,15 @@ def test_a_declaration_tells_all_of_a_setting():
     ({"window_ms": float("inf")}, "--window_ms=inf is out of range"),
     ({"stride_ms": 21}, "--stride_ms=21 is longer than --window_ms=20"),
     ({"sample_rate": 100}, "--window_ms=20 is 2 samples at 100 Hz"),
-    ({"network": "other"}, "--network=other is out of range; give one of deep_speech"),
+    ({"network": "other"}, "--network=other is out of range; give one of deep_speech, speech_net"),
+    ({"stacks": 0, "network": "speech_net"}, "--stacks=0 is out of range; give 1 or more"),
+    *(
+      (
+        {"stack_dilation_rates": rates, "network": "speech_net"},
+        f"--stack_dilation_rates={rates} is out of range; give whole numbers from 1 to 9999, separated by commas, such",
+      )
+      for rates in ("", "1,", "1, 3", "0", "1,-3", "2.5", "10000", "1;3")
+    ),
     ({"features": ["spectrogram"]}, "--features=.* is out of range"),
   ],
 )
@@ -85,6 +94,11 @@ def test_settings_are_read_as_they_are_written(values, tmp_path_factory):
   assert chosen.values() == ModelSettings().values() | values
   with open(path) as file:
     assert json.load(file)["format"] == settings.FORMAT
+
+
+def test_a_list_of_numbers_is_written_with_commas():
+  assert SpeechNetSettings().dilation_rates == (1, 3, 9, 27, 81)
+  assert SpeechNetSettings(stack_dilation_rates="7").dilation_rates == (7,)
 
 
 def test_a_file_of_an_earlier_version_lacks_names_which_means_their_defaults(tmp_path):
@@ -126,7 +140,7 @@ def test_a_network_more_is_a_class_more(monkeypatch):
 
   monkeypatch.setitem(settings.NETWORKS, "trial", TrialSettings)
   assert settings.declarations()["depth"].default == 3
-  assert settings.declarations()["network"].choices == ("deep_speech", "trial")
+  assert settings.declarations()["network"].choices == ("deep_speech", "speech_net", "trial")
   chosen = make_settings({"network": "trial", "depth": 4, "rnn_hidden_size": 9})
   assert chosen.network == TrialSettings(depth=4)
   assert {"network", "mask_padding", "depth"} == chosen.values().keys() - SpectrogramSettings().__dict__.keys() - {

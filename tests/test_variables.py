@@ -6,13 +6,13 @@ from layers import variables
 from official_utils.lazy import tf
 
 
-def first_values(seed: int, names, before: int = 0) -> list[np.ndarray]:
+def first_values(seed: int, names, before: int = 0, initializer=None) -> list[np.ndarray]:
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     tf.compat.v1.set_random_seed(seed)
     for _ in range(before):
       tf.constant(0)
     with tf.compat.v1.variable_scope("", custom_getter=variables.seeded_by_name):
-      made = [tf.compat.v1.get_variable(name, [3, 4]) for name in names]
+      made = [tf.compat.v1.get_variable(name, [3, 4], initializer=initializer) for name in names]
       zeros = tf.compat.v1.get_variable("zeros", [2], initializer=tf.compat.v1.zeros_initializer())
     session.run(tf.compat.v1.global_variables_initializer())
     assert not session.run(zeros).any()
@@ -25,3 +25,12 @@ def test_they_follow_from_the_seed_and_the_name_alone():
   np.testing.assert_array_equal(two, again)
   assert not np.array_equal(one, two)
   assert not np.array_equal(one, first_values(2, ["one"])[0])
+
+
+def test_a_class_of_initializers_is_seeded_alike():
+  normal = tf.compat.v1.glorot_normal_initializer
+  one, two = first_values(1, ["one", "two"], initializer=normal)
+  (again,) = first_values(1, ["two"], before=5, initializer=normal)
+  np.testing.assert_array_equal(two, again)
+  assert not np.array_equal(one, two)
+  assert not np.array_equal(two, first_values(1, ["two"])[0])
