@@ -14,10 +14,12 @@ from types import ModuleType
 from typing import Any
 
 import deep_speech_model
-from settings import DeepSpeech2Settings, ModelSettings, NetworkSettings
+import speech_net_model
+from settings import DeepSpeech2Settings, ModelSettings, NetworkSettings, SpeechNetSettings
 
 _MODULES: dict[type[NetworkSettings], ModuleType] = {
   DeepSpeech2Settings: deep_speech_model,
+  SpeechNetSettings: speech_net_model,
 }
 
 

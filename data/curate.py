@@ -186,7 +186,7 @@ def _make_parser() -> argparse.ArgumentParser:
     "--frames_per_step",
     4,
     "frames of 10 ms a step of output: 2 with --conv_layout=paper, or as many as the --time_subsampling of the network; "
-    "twice as many with --stride_ms=20",
+    "1 with --network=speech_net; twice as many with --stride_ms=20",
     choices=(1, 2, 4, 8),
   )
   add_flag("--quick", False, "read only the headers of the audio files")

@@ -34,6 +34,7 @@ def batch_norm(
   name: str | None = None,
   mask: "tf.Tensor | None" = None,
   momentum: "tf.Tensor | float" = MOMENTUM,
+  epsilon: float = EPSILON,
 ) -> "tf.Tensor":
   """Normalise each channel over all other axes.
 
@@ -51,6 +52,7 @@ def batch_norm(
     mask: 1 where a frame is real, 0 in the padding, broadcastable to the inputs; None counts every frame. Inputs in half
       precision must be packed instead.
     momentum: the share of the moving averages that an update keeps.
+    epsilon: added to variances.
 
   Returns:
     Outputs of the inputs' shape, zero where the mask is zero.
@@ -63,14 +65,14 @@ def batch_norm(
     moving_variance = _moving_average("moving_variance", channels, dtype, tf.compat.v1.ones_initializer())
   if not training:
     if variables.is_half(inputs.dtype):
-      return _fused_norm(inputs, gamma, beta, moving_mean, moving_variance)[0]
-    return _normalize(inputs, moving_mean, moving_variance, gamma, beta, mask)
+      return _fused_norm(inputs, gamma, beta, epsilon, moving_mean, moving_variance)[0]
+    return _normalize(inputs, moving_mean, moving_variance, gamma, beta, epsilon, mask)
   is_image, count = inputs.shape.rank == 4, _count_frames(inputs, mask, dtype)
   if variables.is_half(inputs.dtype) or (is_image and mask is None):
-    outputs, mean, variance = _fused_norm(inputs, gamma, beta)
+    outputs, mean, variance = _fused_norm(inputs, gamma, beta, epsilon)
     correction = 1 if is_image else (count - 1) / count
   else:
-    outputs, mean, variance = _batch_statistics_norm(inputs, gamma, beta, mask, count)
+    outputs, mean, variance = _batch_statistics_norm(inputs, gamma, beta, epsilon, mask, count)
     correction = count / tf.maximum(count - 1, 1) if is_image else 1
   variance *= correction
   for average, value in ((moving_mean, mean), (moving_variance, variance)):
@@ -105,7 +107,7 @@ def _count_frames(inputs, mask, dtype):
   return size if mask is None else tf.reduce_sum(mask) * size / tf.cast(tf.size(mask), dtype)
 
 
-def _fused_norm(inputs, gamma, beta, mean=None, variance=None):
+def _fused_norm(inputs, gamma, beta, epsilon, mean=None, variance=None):
   """Normalise with the original's kernel for images, by given statistics or the batch's own.
 
   Returns:
@@ -114,12 +116,12 @@ def _fused_norm(inputs, gamma, beta, mean=None, variance=None):
   images = inputs if inputs.shape.rank == 4 else tf.reshape(inputs, [1, -1, 1, inputs.shape[-1]])
   statistics = {} if mean is None else {"mean": mean, "variance": variance}
   outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-    images, gamma, beta, epsilon=EPSILON, is_training=not statistics, **statistics
+    images, gamma, beta, epsilon=epsilon, is_training=not statistics, **statistics
   )
   return tf.reshape(outputs, tf.shape(inputs)) if images is not inputs else outputs, mean, variance
 
 
-def _batch_statistics_norm(inputs, gamma, beta, mask, count):
+def _batch_statistics_norm(inputs, gamma, beta, epsilon, mask, count):
   """Normalise with the batch's own statistics; the gradient needs one tensor of the inputs' size and few passes.
 
   Returns:
@@ -131,7 +133,7 @@ def _batch_statistics_norm(inputs, gamma, beta, mask, count):
     mean = _sum_frames(inputs, mask) / count
     centred = inputs - mean if mask is None else (inputs - mean) * mask
     variance = _sum_products(centred, centred) / count
-    rate = tf.math.rsqrt(variance + EPSILON)
+    rate = tf.math.rsqrt(variance + epsilon)
     outputs = centred * (gamma * rate) + (beta if mask is None else mask * beta)
 
     def backward(d_outputs, *_):
@@ -163,9 +165,9 @@ def _sum_products(left, right):
   return tf.linalg.diag_part(tf.matmul(*rows, transpose_a=True))
 
 
-def _normalize(inputs, mean, variance, gamma, beta, mask):
+def _normalize(inputs, mean, variance, gamma, beta, epsilon, mask):
   """Shift and scale each channel by given statistics, and set masked values to zero."""
-  outputs = (inputs - mean) * (gamma * tf.math.rsqrt(variance + EPSILON)) + beta
+  outputs = (inputs - mean) * (gamma * tf.math.rsqrt(variance + epsilon)) + beta
   return outputs if mask is None else outputs * mask
 
 

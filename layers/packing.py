@@ -108,6 +108,22 @@ def of_utterances(values: "tf.Tensor", packing: Packing) -> "tf.Tensor":
   return tf.gather(values, packing.sources // packing.num_steps)
 
 
+def shift(rows: "tf.Tensor", packing: Packing, offset: int) -> "tf.Tensor":
+  """Return for each row the same utterance's row a number of time steps later; zeros where there is none.
+
+  Args:
+    rows: [rows, ...].
+    packing: where the rows are.
+    offset: time steps; negative for earlier rows.
+  """
+  if not offset:
+    return rows
+  time = packing.sources % packing.num_steps + offset
+  is_there = (time >= 0) & (time < packing.num_steps)
+  places = tf.where(is_there, packing.sources + offset, 0)
+  return _take(rows, tf.where(is_there, tf.gather(packing.targets, places), 0))
+
+
 def _inverse_pair(shape: Sequence[int], packing: Packing) -> tuple[Callable, Callable]:
   """Make both conversions for rows of a shape; each is the other's gradient, and both are plain gathers."""
 

@@ -42,7 +42,7 @@ def make_value(name: str, shape: Sequence[int], dtype: "tf.DType", initializer: 
     name: the variable's name.
     shape: its shape.
     dtype: the layer's number format.
-    initializer: None for TensorFlow's default.
+    initializer: None for TensorFlow's default, glorot uniform.
   """
   return tf.cast(tf.compat.v1.get_variable(name, shape, stored_dtype(dtype), initializer), dtype)
 

@@ -20,7 +20,7 @@ from settings.features import (
   TransformSettings,
   window_and_hop,
 )
-from settings.networks import DeepSpeech2Settings, NetworkSettings
+from settings.networks import DeepSpeech2Settings, NetworkSettings, SpeechNetSettings
 from settings.statistics import STATISTICS_FILE, FeatureStatistics, read_statistics, write_statistics
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
   "ModelSettings",
   "NetworkSettings",
   "SpectrogramSettings",
+  "SpeechNetSettings",
   "TransformSettings",
   "declarations",
   "make_settings",
@@ -52,7 +53,7 @@ SETTINGS_FILE = "settings.json"
 # does not change the form.
 FORMAT = 1
 
-NETWORKS: dict[str, type[NetworkSettings]] = {each.kind: each for each in (DeepSpeech2Settings,)}
+NETWORKS: dict[str, type[NetworkSettings]] = {each.kind: each for each in (DeepSpeech2Settings, SpeechNetSettings)}
 FEATURES: dict[str, type[FeatureSettings]] = {
   each.kind: each for each in (SpectrogramSettings, LogMelSettings, MagnitudeSettings)
 }

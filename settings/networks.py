@@ -154,3 +154,37 @@ class DeepSpeech2Settings(NetworkSettings):
     if self.rnn_sizes:
       return tuple(map(int, self.rnn_sizes.split(",")))
     return (self.rnn_hidden_size,) * self.rnn_hidden_layers
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeechNetSettings(NetworkSettings):
+  """SpeechNet: stacks of gated, dilated, residual convolutions over time."""
+
+  kind = "speech_net"
+
+  stacks: int = setting(2, "The number of stacks of residual blocks.", at_least=1)
+  stack_filters: int = setting(32, "The filters of each convolution in the stacks.", at_least=1)
+  stack_kernel_size: int = setting(3, "The frames that a convolution in the stacks reads for an output.", at_least=1)
+  stack_dilation_rates: str = setting(
+    "1,3,9,27,81",
+    """The blocks of a stack: for each the distance between the frames that it reads, separated by commas.""",
+  )
+  causal_convolutions: bool = setting(
+    True,
+    """Whether an output depends on its own frame and earlier ones only. With --nocausal_convolutions it depends on as
+    many earlier as later ones.""",
+  )
+
+  def __post_init__(self) -> None:
+    """Refuse dilations that are no list of numbers."""
+    super().__post_init__()
+    if not re.fullmatch("[1-9][0-9]{0,3}(,[1-9][0-9]{0,3})*", self.stack_dilation_rates):
+      raise UserError(
+        f"--stack_dilation_rates={self.stack_dilation_rates} is out of range; give whole numbers from 1 to 9999, "
+        "separated by commas, such as 1,3,9"
+      )
+
+  @property
+  def dilation_rates(self) -> tuple[int, ...]:
+    """The distance between the frames that each block of a stack reads, block by block."""
+    return tuple(map(int, self.stack_dilation_rates.split(",")))

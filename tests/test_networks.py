@@ -13,17 +13,22 @@ import settings as all_settings
 import speech_flags
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
-from settings import DeepSpeech2Settings, ModelSettings, NetworkSettings, SpectrogramSettings
+from settings import DeepSpeech2Settings, ModelSettings, NetworkSettings, SpectrogramSettings, SpeechNetSettings
 
 
-@pytest.mark.parametrize("conv_padding", ["symmetric", "same"])
 @pytest.mark.parametrize(
-  ("conv_layout", "time_subsampling"), [("official", 0), ("paper", 0), ("official", 1), ("official", 2), ("paper", 4)]
+  "settings",
+  [
+    *(
+      DeepSpeech2Settings(rnn_sizes="2", conv_layout=layout, time_subsampling=subsampling, conv_padding=padding)
+      for layout, subsampling in (("official", 0), ("paper", 0), ("official", 1), ("official", 2), ("paper", 4))
+      for padding in ("symmetric", "same")
+    ),
+    SpeechNetSettings(stacks=1, stack_filters=2),
+  ],
+  ids=str,
 )
-def test_the_output_length_is_that_of_the_logits(conv_layout, time_subsampling, conv_padding):
-  settings = DeepSpeech2Settings(
-    rnn_sizes="2", conv_layout=conv_layout, time_subsampling=time_subsampling, conv_padding=conv_padding
-  )
+def test_the_output_length_is_that_of_the_logits(settings):
   frames = np.arange(1, 12)
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     features = tf.zeros([len(frames), frames.max(), 21, 1])
@@ -37,9 +42,17 @@ def test_the_output_length_is_that_of_the_logits(conv_layout, time_subsampling, 
   assert [rule(int(count)) for count in frames] == steps.tolist()
 
 
-@pytest.mark.parametrize(("conv_layout", "stride_ms", "seconds"), [("official", 10, 0.04), ("paper", 20, 0.04)])
-def test_a_step_lasts_as_long_as_its_frames(conv_layout, stride_ms, seconds):
-  settings = ModelSettings(DeepSpeech2Settings(conv_layout=conv_layout), SpectrogramSettings(stride_ms=stride_ms))
+@pytest.mark.parametrize(
+  ("network", "stride_ms", "seconds"),
+  [
+    (DeepSpeech2Settings(conv_layout="official"), 10, 0.04),
+    (DeepSpeech2Settings(conv_layout="paper"), 20, 0.04),
+    (SpeechNetSettings(), 20, 0.02),
+  ],
+  ids=str,
+)
+def test_a_step_lasts_as_long_as_its_frames(network, stride_ms, seconds):
+  settings = ModelSettings(network, SpectrogramSettings(stride_ms=stride_ms))
   assert networks.step_seconds(settings) == pytest.approx(seconds)
   rule = networks.output_length(settings.network)
   assert (rule(10**6) - rule(0)) * seconds == pytest.approx(10**6 * stride_ms / 1000)

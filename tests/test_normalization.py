@@ -79,6 +79,25 @@ def test_gradients_equal_automatic_differentiation(shape, is_masked):
     np.testing.assert_allclose(our, other, atol=1e-10)
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("shape", "dtype"), [([30, 4], None), ([5, 6, 1, 4], None), ([30, 4], "bfloat16")])
+def test_another_epsilon_is_added_to_variances(shape, dtype, training):
+  inputs = np.random.default_rng(7).integers(-8, 9, shape) / 4
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    outputs = normalization.batch_norm(tf.constant(inputs, dtype or tf.float32), training, epsilon=2.0)
+    session.run(tf.compat.v1.global_variables_initializer())
+    result = session.run(tf.cast(outputs, tf.float32))
+  axes = tuple(range(len(shape) - 1))
+  mean, variance = (inputs.mean(axes), inputs.var(axes)) if training else (0, 1)
+  np.testing.assert_allclose(result, (inputs - mean) / np.sqrt(variance + 2), atol=1e-5 if dtype is None else 2**-7)
+
+
+def test_an_early_momentum_makes_plain_averages_until_it_reaches_the_most():
+  momenta = [float(normalization.early_momentum(tf.constant(step), most=0.6)) for step in range(4)]
+  assert momenta == pytest.approx([0, 1 / 2, 0.6, 0.6])
+  assert float(normalization.early_momentum(tf.constant(10**6))) == pytest.approx(normalization.MOMENTUM)
+
+
 def test_without_names_layers_are_called_as_in_the_originals_checkpoints():
   with tf.Graph().as_default():
     for _ in range(3):

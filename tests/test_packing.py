@@ -59,6 +59,18 @@ def test_neighbours_are_the_same_utterance_a_step_away(lengths):
     np.testing.assert_array_equal(found[:, 0], expected)
 
 
+@settings(max_examples=40, deadline=None)
+@given(lengths=LENGTHS, offset=st.integers(-8, 8), more=st.integers(0, 3))
+def test_a_shift_is_the_same_utterance_some_steps_away(lengths, offset, more):
+  places = rows_in_order(lengths)
+  values = np.arange(1.0, len(places) + 1)[:, np.newaxis]
+  found = run(lengths, max(lengths) + more, lambda batch: packing.shift(tf.constant(values), batch, offset))
+  expected = [
+    places.index((time + offset, number)) + 1 if (time + offset, number) in places else 0 for time, number in places
+  ]
+  np.testing.assert_array_equal(found[:, 0], expected)
+
+
 @settings(max_examples=20, deadline=None)
 @given(lengths=LENGTHS)
 def test_gradients_go_back_to_where_the_values_came_from(lengths):

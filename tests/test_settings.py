@@ -19,6 +19,7 @@ from settings import (
   MagnitudeSettings,
   ModelSettings,
   SpectrogramSettings,
+  SpeechNetSettings,
   make_settings,
   read_settings,
   read_statistics,
@@ -79,6 +80,15 @@ def test_a_declaration_tells_all_of_a_setting():
     ({"row_conv_width": 3}, "--row_conv_width=3 is for layers that do not read backwards; give --nois_bidirectional"),
     ({"row_conv_width": -1, "is_bidirectional": False}, "--row_conv_width=-1 is out of range; give 0 or more"),
     ({"network": "other"}, "--network=other is out of range; give one of deep_speech"),
+    ({"network": "other"}, "--network=other is out of range; give one of deep_speech, speech_net"),
+    ({"stacks": 0, "network": "speech_net"}, "--stacks=0 is out of range; give 1 or more"),
+    *(
+      (
+        {"stack_dilation_rates": rates, "network": "speech_net"},
+        f"--stack_dilation_rates={rates} is out of range; give whole numbers from 1 to 9999, separated by commas, such",
+      )
+      for rates in ("", "1,", "1, 3", "0", "1,-3", "2.5", "10000", "1;3")
+    ),
     ({"features": ["spectrogram"]}, "--features=.* is out of range"),
   ],
 )
@@ -120,6 +130,11 @@ def test_sizes_of_recurrent_layers():
   assert DeepSpeech2Settings(rnn_sizes="512,16,8").layer_sizes == (512, 16, 8)
 
 
+def test_a_list_of_numbers_is_written_with_commas():
+  assert SpeechNetSettings().dilation_rates == (1, 3, 9, 27, 81)
+  assert SpeechNetSettings(stack_dilation_rates="7").dilation_rates == (7,)
+
+
 def test_a_file_of_an_earlier_version_lacks_names_which_means_their_defaults(tmp_path):
   path = tmp_path / "settings.json"
   path.write_text(json.dumps({"rnn_hidden_size": 9, "sample_rate": 8000}))
@@ -159,7 +174,7 @@ def test_a_network_more_is_a_class_more(monkeypatch):
 
   monkeypatch.setitem(settings.NETWORKS, "trial", TrialSettings)
   assert settings.declarations()["depth"].default == 3
-  assert settings.declarations()["network"].choices == ("deep_speech", "trial")
+  assert settings.declarations()["network"].choices == ("deep_speech", "speech_net", "trial")
   chosen = make_settings({"network": "trial", "depth": 4, "rnn_hidden_size": 9})
   assert chosen.network == TrialSettings(depth=4)
   assert {"network", "mask_padding", "depth"} == chosen.values().keys() - SpectrogramSettings().__dict__.keys() - {

@@ -231,6 +231,15 @@ def test_settings():
   assert speech_flags.given_settings(values) == {name: chosen.values()[name] for name in names}
 
 
+def test_settings_of_another_network():
+  values = _parse("--network=speech_net", "--stacks=3", "--stack_dilation_rates=1,2", "--nocausal_convolutions")
+  assert speech_flags.model_settings(values).network == settings.SpeechNetSettings(
+    stacks=3, stack_dilation_rates="1,2", causal_convolutions=False
+  )
+  with pytest.raises(UserError, match="--stacks means nothing with --network=deep_speech and .*; leave it out"):
+    speech_flags.check_flags(_parse("--stacks=3"))
+
+
 def test_a_setting_is_given_too_by_a_program_that_sets_its_flag():
   values = _parse("--rnn_hidden_size=800")
   values.rnn_hidden_layers = 2

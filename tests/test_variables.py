@@ -6,13 +6,13 @@ from layers import variables
 from official_utils.lazy import tf
 
 
-def first_values(seed: int, names, before: int = 0) -> list[np.ndarray]:
+def first_values(seed: int, names, before: int = 0, initializer=None) -> list[np.ndarray]:
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     tf.compat.v1.set_random_seed(seed)
     for _ in range(before):
       tf.constant(0)
     with tf.compat.v1.variable_scope("", custom_getter=variables.seeded_by_name):
-      made = [tf.compat.v1.get_variable(name, [3, 4]) for name in names]
+      made = [tf.compat.v1.get_variable(name, [3, 4], initializer=initializer) for name in names]
       zeros = tf.compat.v1.get_variable("zeros", [2], initializer=tf.compat.v1.zeros_initializer())
     session.run(tf.compat.v1.global_variables_initializer())
     assert not session.run(zeros).any()
