@@ -2,9 +2,10 @@
 
 import dataclasses
 import functools
+import hashlib
 import math
-import random
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -129,10 +130,10 @@ class Draw:
     self._augmentation = augmentation
     self._progress = progress
     self._seed = seed
-    # For single numbers, which it draws in a tenth of the time that numpy's takes to begin.
-    self._random = random.Random(functools.reduce(lambda joined, part: joined << 32 | part, seed))
+    self._hash = hashlib.blake2b(struct.pack(f"<{len(seed)}q", *seed))
+    self._numbers: list[int] = []
     # Drawn whether it matters or not, so that another share leaves the draws that follow as they are.
-    self.happens = self._random.random() < augmentation.p.at(progress).low
+    self.happens = self._uniform() < augmentation.p.at(progress).low
 
   @functools.cached_property
   def rng(self) -> np.random.Generator:
@@ -142,7 +143,7 @@ class Draw:
   def number(self, name: str) -> float:
     """Draw a parameter from its range."""
     low, high = getattr(self._augmentation, name).at(self._progress)
-    return self._keep(name, low + (high - low) * self._random.random())
+    return self._keep(name, low + (high - low) * self._uniform())
 
   def whole(self, name: str, scale: float = 1.0, most: float = math.inf) -> int:
     """Draw a whole number; both ends of the range count like every number between them.
@@ -154,15 +155,26 @@ class Draw:
     """
     low, high = getattr(self._augmentation, name).at(self._progress)
     low, high = min(scale * low, most), min(scale * high, most)
-    return self._keep(name, int(min(low + (high + 1 - low) * self._random.random(), most)))
+    return self._keep(name, int(min(low + (high + 1 - low) * self._uniform(), most)))
 
   def place(self, count: int) -> int:
     """Draw one of so many places, from 0 on."""
-    return int(count * self._random.random())
+    return int(count * self._uniform())
 
   def note(self, name: str, value: str) -> None:
     """Keep what was drawn by other means."""
     self._keep(name, value)
+
+  def _uniform(self) -> float:
+    """Draw a number from 0 to 1, exclusive: of the eight in a hash of the seed, and then of that and one byte more.
+
+    Masks need a dozen numbers. A generator of Python or numpy would take longer to begin than to draw them.
+    """
+    if not self._numbers:
+      self._hash.update(b"\0")
+      self._numbers = list(struct.unpack("<8Q", self._hash.digest()))
+    # As many bits as a float has.
+    return (self._numbers.pop() >> 11) * 2.0**-53
 
   def _keep(self, name: str, value: Any) -> Any:
     self.drawn.append((name, value))
