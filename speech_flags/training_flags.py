@@ -54,7 +54,7 @@ def define_training_flags(define: Callable[..., None]) -> None:
     """The seconds of audio, padding included, that a batch may hold on all devices together. It replaces batch_size, so
     that batches of short utterances become larger. Not given: batch_size decides.""",
   )
-  define(flags.DEFINE_integer, "seed", 1, "The seed of the initial weights and of the shuffling.")
+  define(flags.DEFINE_integer, "seed", 1, "The seed of the initial weights, the shuffling and the augmentation.")
   define(
     flags.DEFINE_float,
     "wer_threshold",

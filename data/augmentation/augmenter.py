@@ -109,9 +109,9 @@ class Augmenter:
     ]
     if drawn:
       features = features if features.flags.writeable else features.copy()
-      fill = np.zeros(num_bins) if is_centered else features.mean(axis=0, dtype=np.float32)
+      mean = None if is_centered else features.mean(axis=0, dtype=np.float32)
       for frames, bins in drawn:
-        features[frames, bins] = fill[bins]
+        features[frames, bins] = 0 if mean is None else mean[bins]
     return features
 
   def draws(

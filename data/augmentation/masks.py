@@ -56,5 +56,5 @@ class FrequencyMasks(OnFeatures):
 
 def _place(width: int, length: int, draw: Draw) -> slice:
   """Draw where a mask of a width lies within a length; every place is as likely."""
-  start = int((length - width + 1) * draw.rng.random())
+  start = draw.place(length - width + 1)
   return slice(start, start + width)

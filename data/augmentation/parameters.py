@@ -1,8 +1,11 @@
 """Declares kinds of augmentation: frozen dataclasses whose parameters are declared once, with default, limits and help."""
 
 import dataclasses
+import functools
+import hashlib
 import math
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -47,6 +50,8 @@ class Strength(NamedTuple):
 
   def at(self, progress: float) -> Range:
     """Return the range at a point of training, from 0 at its beginning to 1 at its end."""
+    if self.start == self.end:
+      return self.start
     return Range(*(start + progress * (end - start) for start, end in zip(self.start, self.end, strict=True)))
 
   def __str__(self) -> str:
@@ -102,7 +107,6 @@ class Draw:
   """Draws an augmentation's parameters for one utterance, and keeps what was drawn.
 
   Attributes:
-    rng: draws everything else.
     rate: samples or frames a second of what is augmented.
     index: the utterance's place among the others.
     others: the recordings of all utterances; None if there are none.
@@ -119,20 +123,27 @@ class Draw:
     others: "Recordings | None" = None,
   ):
     """Begin with the seed; `progress` is the point of training, from 0 to 1."""
-    self.rng = np.random.default_rng(seed)
     self.rate = rate
     self.index = index
     self.others = others
     self.drawn: list[tuple[str, float | str]] = []
     self._augmentation = augmentation
     self._progress = progress
+    self._seed = seed
+    self._hash = hashlib.blake2b(struct.pack(f"<{len(seed)}q", *seed))
+    self._numbers: list[int] = []
     # Drawn whether it matters or not, so that another share leaves the draws that follow as they are.
-    self.happens = self.rng.random() < augmentation.p.at(progress).low
+    self.happens = self._uniform() < augmentation.p.at(progress).low
+
+  @functools.cached_property
+  def rng(self) -> np.random.Generator:
+    """What draws noise."""
+    return np.random.default_rng(self._seed)
 
   def number(self, name: str) -> float:
     """Draw a parameter from its range."""
     low, high = getattr(self._augmentation, name).at(self._progress)
-    return self._keep(name, low + (high - low) * self.rng.random())
+    return self._keep(name, low + (high - low) * self._uniform())
 
   def whole(self, name: str, scale: float = 1.0, most: float = math.inf) -> int:
     """Draw a whole number; both ends of the range count like every number between them.
@@ -142,12 +153,28 @@ class Draw:
       scale: what the range is multiplied by.
       most: the largest number that may be drawn.
     """
-    low, high = (min(scale * end, most) for end in getattr(self._augmentation, name).at(self._progress))
-    return self._keep(name, int(min(low + (high + 1 - low) * self.rng.random(), most)))
+    low, high = getattr(self._augmentation, name).at(self._progress)
+    low, high = min(scale * low, most), min(scale * high, most)
+    return self._keep(name, int(min(low + (high + 1 - low) * self._uniform(), most)))
+
+  def place(self, count: int) -> int:
+    """Draw one of so many places, from 0 on."""
+    return int(count * self._uniform())
 
   def note(self, name: str, value: str) -> None:
     """Keep what was drawn by other means."""
     self._keep(name, value)
+
+  def _uniform(self) -> float:
+    """Draw a number from 0 to 1, exclusive: of the eight in a hash of the seed, and then of that and one byte more.
+
+    Masks need a dozen numbers. A generator of Python or numpy would take longer to begin than to draw them.
+    """
+    if not self._numbers:
+      self._hash.update(b"\0")
+      self._numbers = list(struct.unpack("<8Q", self._hash.digest()))
+    # As many bits as a float has.
+    return (self._numbers.pop() >> 11) * 2.0**-53
 
   def _keep(self, name: str, value: Any) -> Any:
     self.drawn.append((name, value))

@@ -131,7 +131,7 @@ class Noise(OnSamples):
     """Make float32 [length] of noise."""
     if not self.dir:
       return signals.colored_noise(length, COLORS[self.color or "white"], draw.rate, draw.rng)
-    place = int(draw.rng.integers(len(self._recordings)))
+    place = draw.place(len(self._recordings))
     draw.note("file", self._recordings.paths[place])
     return self._recordings.excerpt(place, int(draw.rate), length, draw.rng)
 
@@ -152,7 +152,7 @@ class Babble(OnSamples):
     babble = np.zeros_like(samples)
     for _ in range(draw.whole("voices")):
       # Any but this one, unless there is no other.
-      step = 1 + int(draw.rng.integers(max(1, len(draw.others) - 1)))
+      step = 1 + draw.place(max(1, len(draw.others) - 1))
       voice = draw.others.excerpt((draw.index + step) % len(draw.others), int(draw.rate), len(samples), draw.rng)
       babble += voice / np.float32(max(np.sqrt(signals.power(voice)), 1e-9))
     return mix_at_snr(samples, babble, draw.number("snr"))
