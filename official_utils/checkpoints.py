@@ -1,6 +1,6 @@
 """Finds and reads TensorFlow's checkpoints, and says in one line what is wrong with one.
 
-A checkpoint may hold, beside a weight, its average over the steps of training; whoever uses the weights then takes that.
+A checkpoint may hold, beside a weight, its average over training; whoever uses the weights then takes that.
 """
 
 import contextlib
@@ -94,7 +94,7 @@ def find_difference(
 
 
 def names_to_use(checkpoint: str) -> dict[str, str]:
-  """Map the variables of a checkpoint to the names under which it holds their values for use: averages, if there are any.
+  """Map the variables of a checkpoint to the names of their values for use: averages, where there are any.
 
   Args:
     checkpoint: the checkpoint's prefix.

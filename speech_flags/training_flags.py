@@ -87,9 +87,9 @@ def _define_optimizer_flags(define: Callable[..., None]) -> None:
     flags.DEFINE_enum,
     "optimizer",
     "adam",
-    """The rule by which gradients change the weights: 'adam'; 'adamw', the same with decoupled weight_decay; 'momentum',
-    with a velocity v = momentum x v + gradient; 'nesterov', where weights lose learning_rate x (gradient + momentum x
-    v).""",
+    """The rule by which gradients change the weights: 'adam'; 'adamw', the same with decoupled weight_decay;
+    'momentum', with a velocity v = momentum x v + gradient; 'nesterov', where weights lose learning_rate x (gradient +
+    momentum x v).""",
     enum_values=OPTIMIZERS,
   )
   define(flags.DEFINE_float, "momentum", 0.9, "The momentum of 'nesterov' and 'momentum'; 0 is plain gradient descent.")
@@ -97,9 +97,9 @@ def _define_optimizer_flags(define: Callable[..., None]) -> None:
     flags.DEFINE_float,
     "weight_decay",
     None,
-    """How strongly kernels, not biases and normalisations, are drawn to 0: with 'adamw' an update takes away learning_rate
-    x weight_decay of them; with the other optimizers weight_decay x kernel is added to the gradient, after clipping (an
-    L2 penalty). Not given: not at all.""",
+    """How strongly kernels, not biases and normalisations, are drawn to 0: with 'adamw' an update takes away
+    learning_rate x weight_decay of them; with the other optimizers weight_decay x kernel is added to the gradient,
+    after clipping (an L2 penalty). Not given: not at all.""",
   )
   define(
     flags.DEFINE_float,
@@ -127,6 +127,6 @@ def _define_optimizer_flags(define: Callable[..., None]) -> None:
     flags.DEFINE_integer,
     "average_checkpoints",
     1,
-    """With the modes 'evaluate' and 'export': take the mean of so many of the newest checkpoints in model_dir. In training:
-    keep at least so many; 5 are kept in any case.""",
+    """With the modes 'evaluate' and 'export': take the mean of so many of the newest checkpoints in model_dir. In
+    training: keep at least so many; 5 are kept in any case.""",
   )

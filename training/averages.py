@@ -1,4 +1,4 @@
-"""Reads the averages of weights where the Estimator evaluates a checkpoint. Loads TensorFlow; import it inside functions."""
+"""Reads the averages of weights where the Estimator evaluates. Loads TensorFlow; import it inside functions."""
 
 from official_utils import checkpoints
 from official_utils.lazy import tf

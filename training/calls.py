@@ -53,7 +53,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def run_config(average_checkpoints: int, **options: Any) -> "tf_estimator.RunConfig":
-  """Make the Estimator's settings: its own hooks stay away (see `progress.CurvesHook`), and enough checkpoints are kept.
+  """Make the Estimator's settings: its own hooks stay away (see `progress.CurvesHook`), enough checkpoints are kept.
 
   Args:
     average_checkpoints: how many checkpoints are wanted at least.

@@ -191,8 +191,8 @@ class ModelDir:
     sources = checkpoints.newest_checkpoints(self.path)
     if len(sources) < count:
       raise UserError(
-        f"{self.path} holds {len(sources)} checkpoints, fewer than --average_checkpoints={count}; lower it, or train with it, "
-        "so that as many are kept"
+        f"{self.path} holds {len(sources)} checkpoints, fewer than --average_checkpoints={count}; lower it, or train "
+        "with it, so that as many are kept"
       )
     files.check_writable(self.path, "--model_dir")
     name = os.path.basename(sources[-1])
@@ -239,7 +239,7 @@ class ModelDir:
 
 
 def run_of(checkpoint: str) -> ModelDir:
-  """Return the model_dir that a checkpoint belongs to: the folder that it lies in, or the one above that of a best or mean."""
+  """Return the model_dir that a checkpoint belongs to: its own folder, or the one above if it is the best or a mean."""
   folder = os.path.dirname(checkpoint)
   is_below = os.path.basename(folder) in (BEST_FOLDER, AVERAGED_FOLDER)
   return ModelDir(os.path.dirname(folder) if is_below else folder)

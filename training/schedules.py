@@ -1,4 +1,4 @@
-"""How the learning rate changes in the course of a run: a factor that follows from what the checkpoint and eval.jsonl hold."""
+"""How the learning rate changes in the course of a run: a factor that follows from the steps and from eval.jsonl."""
 
 import dataclasses
 import math
