@@ -37,7 +37,6 @@ from speech_flags import define_deep_speech_flags, recipes
 from training import actions, calls, evaluation, model_dir
 from training.optimizer import Optimizer
 from training.run import Options, Run, score_sets
-from training.schedules import Schedule
 
 _make_decoder = functools.partial(decoder.GreedyDecoder, wants=decoder.CLASSES)
 
@@ -100,7 +99,8 @@ def model_fn(
   if mode == tf_estimator.ModeKeys.PREDICT:
     # The original decodes padding too.
     lengths = lengths if mask_padding else tf.fill(tf.shape(logits)[:1], num_steps)
-    return tf_estimator.EstimatorSpec(mode, predictions=evaluation.predictions(logits, lengths, features))
+    predictions = evaluation.predictions(logits, lengths, features)
+    return tf_estimator.EstimatorSpec(mode, predictions=predictions, scaffold=evaluation.scaffold())
   if not mask_padding:
     lengths = compute_length_after_conv(tf.shape(features["features"])[1], num_steps, input_lengths)
   losses = ctc_loss(features["label_length"], tf.expand_dims(lengths, axis=1), labels, logits)
@@ -108,7 +108,7 @@ def model_fn(
   if mode == tf_estimator.ModeKeys.EVAL:
     said = labels, tf.squeeze(features["label_length"], axis=1)
     metrics = evaluation.error_metrics(logits, lengths, *said, _make_decoder(params["speech_labels"]))
-    return tf_estimator.EstimatorSpec(mode, loss=loss, eval_metric_ops=metrics)
+    return tf_estimator.EstimatorSpec(mode, loss=loss, eval_metric_ops=metrics, scaffold=evaluation.scaffold())
   input_wait.seconds_waited(features["features"])
   return tf_estimator.EstimatorSpec(mode, loss=loss, train_op=params["optimizer"].minimize(loss))
 
@@ -155,14 +155,14 @@ def make_estimator(
     speech_labels: the labels in order, the blank last.
     devices: the device of each replica.
     settings: the model's; None takes them from the flags.
-    count_steps: counts the steps of the run, for the learning rate; None if it is not to be trained.
+    count_steps: counts the batches of the run, for the learning rate; None if it is not to be trained.
   """
   threads = flags_obj.inter_op_parallelism_threads, flags_obj.intra_op_parallelism_threads
-  config = tf_estimator.RunConfig(
+  config = calls.run_config(
+    flags_obj.average_checkpoints,
     tf_random_seed=flags_obj.seed,
     session_config=distribution_utils.session_config(devices, *threads),
     train_distribute=distribution_utils.get_distribution_strategy(devices, flags_obj.all_reduce_alg),
-    **calls.NO_HOOKS,
   )
   params = _model_params(flags_obj, speech_labels, devices, settings, count_steps=count_steps)
   return tf_estimator.Estimator(model_fn=model_fn, model_dir=flags_obj.model_dir, config=config, params=params)
@@ -183,8 +183,7 @@ def _model_params(
   dtype = flags_core.get_tf_dtype(flags_obj, devices).name
   execution = {"rnn_kernel": flags_obj.rnn_kernel, "devices": devices, "compute_dtype": dtype}
   network = networks.make_network(settings.network, num_classes or len(speech_labels), **execution)
-  schedule = Schedule(flags_obj.learning_rate_schedule, flags_obj.warmup_steps).of_run(count_steps)
-  optimizer = Optimizer(flags_obj.learning_rate, flags_core.get_loss_scale(flags_obj), flags_obj.clip_norm, schedule)
+  optimizer = Optimizer(**speech_flags.plain_values(flags_obj, Optimizer)).of_run(count_steps)
   return {"settings": settings, "network": network, "speech_labels": speech_labels, "optimizer": optimizer}
 
 
@@ -249,8 +248,8 @@ def _publisher(flags_obj: flags.FlagValues, settings: ModelSettings, labels: Seq
 def _find_checkpoint(flags_obj: flags.FlagValues) -> tuple[str, ModelSettings, list[str]]:
   """Find the checkpoint that the flags ask for, its settings and its labels."""
   speech_flags.check_flags(flags_obj)
-  given = speech_flags.given_settings(flags_obj), speech_flags.given_vocabulary(flags_obj)
-  return model_dir.find_checkpoint(flags_obj.model_dir, flags_obj.checkpoint, *given, flags_obj.vocabulary_file)
+  given = speech_flags.given_settings(flags_obj), speech_flags.given_vocabulary(flags_obj), flags_obj.vocabulary_file
+  return model_dir.find_checkpoint(flags_obj.model_dir, flags_obj.checkpoint, *given, flags_obj.average_checkpoints)
 
 
 def evaluate_checkpoint(flags_obj: flags.FlagValues, devices: Sequence[str] | None = None) -> list[dict]:
@@ -277,7 +276,7 @@ def export_checkpoint(flags_obj: flags.FlagValues) -> list[str]:
   folder = flags_obj.export_dir or os.path.join(of_run.path, "export")
   step = of_run.global_step(checkpoint)
   keep = flags_obj.keep_exports if flags_obj["keep_exports"].present else None
-  folders = exports.publish(checkpoint, settings, labels, folder, step, of_run.best_step() in (step, None), keep)
+  folders = exports.publish(checkpoint, settings, labels, folder, step, of_run.holds_best(checkpoint), keep)
   for folder in folders:
     print(f"exported {checkpoint} to {folder}", flush=True)
   return folders

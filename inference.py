@@ -262,18 +262,19 @@ def restored(
 
 
 def _restore_variables(checkpoint: str, session: "tf.compat.v1.Session") -> None:
-  """Set the current graph's variables to a checkpoint's values, each in its own number format."""
-  variables = tf.compat.v1.global_variables()
+  """Set the current graph's variables to a checkpoint's values for use, each in its own number format."""
+  names = checkpoints.names_to_use(checkpoint)
+  variables = {names[variable.op.name]: variable for variable in tf.compat.v1.global_variables()}
   with checkpoints.reading_checkpoint(checkpoint):
-    exact = [variable for variable in variables if variable.dtype.base_dtype == tf.float32]
+    exact = {name: variable for name, variable in variables.items() if variable.dtype.base_dtype == tf.float32}
     tf.compat.v1.train.Saver(exact).restore(session, checkpoint)
     # A Saver does not convert.
-    rounded = [variable for variable in variables if variable.dtype.base_dtype != tf.float32]
-    session.run([_read_into(variable, checkpoint) for variable in rounded])
+    rounded = {name: variable for name, variable in variables.items() if name not in exact}
+    session.run([_read_into(variable, name, checkpoint) for name, variable in rounded.items()])
 
 
-def _read_into(variable: "tf.Variable", checkpoint: str) -> "tf.Operation":
-  """Build the operation that reads a variable from a checkpoint and rounds it to its number format."""
-  named = {"tensor_names": [variable.op.name], "shape_and_slices": [""]}
+def _read_into(variable: "tf.Variable", name: str, checkpoint: str) -> "tf.Operation":
+  """Build the operation that reads a variable, by its name in a checkpoint, and rounds it to its number format."""
+  named = {"tensor_names": [name], "shape_and_slices": [""]}
   (value,) = tf.raw_ops.RestoreV2(prefix=checkpoint, dtypes=[tf.float32], **named)
   return variable.assign(tf.cast(tf.ensure_shape(value, variable.shape), variable.dtype)).op

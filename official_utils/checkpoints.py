@@ -1,14 +1,20 @@
-"""Finds and reads TensorFlow's checkpoints, and says in one line what is wrong with one."""
+"""Finds and reads TensorFlow's checkpoints, and says in one line what is wrong with one.
+
+A checkpoint may hold, beside a weight, its average over training; whoever uses the weights then takes that.
+"""
 
 import contextlib
 import glob
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
+
+# The name, below that of a weight, of its average.
+AVERAGE = "average"
 
 
 def newest_checkpoint(folder: str) -> str | None:
@@ -85,3 +91,45 @@ def find_difference(
     if found != asked:
       return name, found, asked
   return None
+
+
+def names_to_use(checkpoint: str) -> dict[str, str]:
+  """Map the variables of a checkpoint to the names of their values for use: averages, where there are any.
+
+  Args:
+    checkpoint: the checkpoint's prefix.
+  """
+  there = read_shapes(checkpoint)
+  return {name: average if (average := f"{name}/{AVERAGE}") in there else name for name in there}
+
+
+def newest_checkpoints(folder: str) -> list[str]:
+  """List the checkpoints that TensorFlow keeps in a folder and that are still there, the newest last."""
+  state = tf.train.get_checkpoint_state(folder) if newest_checkpoint(folder) else None
+  paths = state.all_model_checkpoint_paths if state else []
+  return [path for path in paths if tf.io.gfile.exists(f"{path}.index")]
+
+
+def write_mean(sources: Sequence[str], names: Iterable[str], target: str) -> None:
+  """Write a checkpoint with the means of variables over several checkpoints, and the global step of the last of these.
+
+  Args:
+    sources: the checkpoints, the newest last; of a weight that has an average, the average counts.
+    names: the variables.
+    target: the prefix of the new checkpoint.
+  """
+  in_each = [names_to_use(source) for source in sources]
+  values = {"global_step": read_variable(sources[-1], "global_step")}
+  for name in names:
+    found = (read_variable(source, known.get(name, name)) for source, known in zip(sources, in_each, strict=True))
+    values[name] = np.asarray(sum(value / np.float64(len(sources)) for value in found), np.float32)
+  # Not eagerly, which would take hold of the GPUs.
+  with (
+    tf.Graph().as_default(),
+    tf.compat.v1.Session(config=tf.compat.v1.ConfigProto(device_count={"GPU": 0})) as session,
+  ):
+    tensors = {name: tf.compat.v1.placeholder(value.dtype, value.shape) for name, value in values.items()}
+    save = tf.raw_ops.SaveV2(
+      prefix=target, tensor_names=list(tensors), shape_and_slices=[""] * len(tensors), tensors=list(tensors.values())
+    )
+    session.run(save, {tensors[name]: value for name, value in values.items()})

@@ -11,7 +11,18 @@ from speech_flags import values
 
 # Flags, the condition that a given value must meet, and the condition in words.
 _RANGES = (
-  (("batch_size", "train_epochs", "epochs_between_evals"), lambda value: value >= 1, "1 or more"),
+  (
+    (
+      "batch_size",
+      "train_epochs",
+      "epochs_between_evals",
+      "accumulate_steps",
+      "average_checkpoints",
+      "plateau_patience",
+    ),
+    lambda value: value >= 1,
+    "1 or more",
+  ),
   (("show_samples", "keep_exports", "warmup_steps"), lambda value: value >= 0, "0 or more"),
   (("num_parallel_calls",), lambda value: 1 <= value <= 1024, "1 to 1024"),
   (
@@ -23,8 +34,19 @@ _RANGES = (
   (("seed",), lambda value: 0 <= value < 2**31, "0 to 2147483647"),
   (("learning_rate",), lambda value: 0 < value < math.inf, "a number above 0, such as 0.0005"),
   (("clip_norm",), lambda value: 0 < value < math.inf, "a number above 0, such as 5"),
+  (("momentum",), lambda value: 0 <= value < 1, "0 or more and less than 1, such as 0.9"),
+  (("weight_decay",), lambda value: 0 < value < math.inf, "a number above 0, such as 0.01"),
+  (("ema_decay",), lambda value: 0 < value < 1, "a number between 0 and 1, such as 0.999"),
+  (("plateau_factor",), lambda value: 0 < value < 1, "a number between 0 and 1, such as 0.5"),
+  (("final_learning_rate",), lambda value: 0 <= value <= 1, "a share of --learning_rate from 0 to 1, such as 0.01"),
   (("batch_seconds",), lambda value: 0 < value < math.inf, "a number of seconds above 0, such as 120"),
   (("wer_threshold", "stop_threshold"), lambda value: 0 <= value < math.inf, "0 or more, such as 0.23"),
+)
+# Flags that mean something only with certain values of another flag.
+_MEANT_FOR = (
+  (("momentum",), "optimizer", ("nesterov", "momentum")),
+  (("final_learning_rate",), "learning_rate_schedule", ("cosine", "exponential")),
+  (("plateau_patience", "plateau_factor"), "learning_rate_schedule", ("plateau",)),
 )
 
 
@@ -52,11 +74,38 @@ def check_flags(flags_obj: flags.FlagValues) -> None:
       "--checkpoint is for --mode=evaluate and --mode=export, while training continues from the newest checkpoint of "
       "--model_dir; leave it out"
     )
+  _check_training(flags_obj)
   flags_core.get_loss_scale(flags_obj)
   values.model_settings(flags_obj)
   values.augmenter(flags_obj)
   _check_names(flags_obj)
   values.wer_threshold(flags_obj)
+
+
+def _check_training(flags_obj: flags.FlagValues) -> None:
+  """Refuse options of training that mean nothing together, or lack another."""
+  for names, other, meaningful in _MEANT_FOR:
+    chosen = flags_obj[other].value
+    for name in names:
+      flag = flags_obj[name]
+      if flag.value != flag.default and chosen not in meaningful:
+        raise UserError(
+          f"--{name}={flag.value} means nothing with --{other}={chosen}; leave it out, or give "
+          f"{' or '.join(f'--{other}={value}' for value in meaningful)}"
+        )
+  if flags_obj.optimizer == "adamw" and not flags_obj.weight_decay:
+    raise UserError("--optimizer=adamw without --weight_decay is adam; give it, such as --weight_decay=0.01")
+  if flags_obj.learning_rate_schedule == "noam" and not flags_obj.warmup_steps:
+    raise UserError(
+      "--learning_rate_schedule=noam has its peak at the end of the warm-up; give --warmup_steps, such as 10000"
+    )
+  if flags_obj.learning_rate_schedule == "exponential" and not flags_obj.final_learning_rate:
+    raise UserError("--learning_rate_schedule=exponential never falls to 0; give --final_learning_rate, such as 0.01")
+  if flags_obj.average_checkpoints > 1 and flags_obj.checkpoint:
+    raise UserError(
+      f"--average_checkpoints={flags_obj.average_checkpoints} takes the newest checkpoints, but "
+      f"--checkpoint={flags_obj.checkpoint} names one; leave one of them out"
+    )
 
 
 def _check_names(flags_obj: flags.FlagValues) -> None:

@@ -106,10 +106,22 @@ def export_dir(flags_obj: flags.FlagValues) -> str:
 
 
 def plain_values(flags_obj: flags.FlagValues, wanted: type) -> dict[str, Any]:
-  """Return values for a dataclass whose fields have the names of flags."""
-  derived = {"export_dir": export_dir(flags_obj), "wer_threshold": wer_threshold(flags_obj)}
-  names = [field.name for field in dataclasses.fields(wanted)]
-  return {name: derived[name] if name in derived else flags_obj[name].value for name in names}
+  """Return values for the fields of a dataclass: those of flags by their names, and dataclasses of such fields.
+
+  A field that is neither keeps its default.
+  """
+  derived = {
+    "export_dir": export_dir(flags_obj),
+    "wer_threshold": wer_threshold(flags_obj),
+    "loss_scale": flags_core.get_loss_scale(flags_obj),
+  }
+  values: dict[str, Any] = {}
+  for field in dataclasses.fields(wanted):
+    if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
+      values[field.name] = field.type(**plain_values(flags_obj, field.type))
+    elif field.name in flags_obj:
+      values[field.name] = derived.get(field.name, flags_obj[field.name].value)
+  return values
 
 
 def flag_values(flags_obj: flags.FlagValues, devices: Sequence[str] | None = None) -> dict[str, object]:

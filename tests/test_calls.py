@@ -51,3 +51,9 @@ def test_the_graph_is_let_go(chosen):
 def test_binds_the_batches(chosen):
   batches = list(calls.bind_input_fn(chosen, cut_all([[0, 1, 2]], 2), 1)())
   assert [inputs["index"].numpy()[:, 0].tolist() for inputs, _ in batches] == [[0, 1], [2]]
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(1, 5), (9, 9)])
+def test_enough_checkpoints_are_kept_for_their_mean(asked, kept):
+  config = calls.run_config(asked, tf_random_seed=3)
+  assert (config.keep_checkpoint_max, config.tf_random_seed, config.save_summary_steps) == (kept, 3, 0)

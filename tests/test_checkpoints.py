@@ -54,3 +54,42 @@ def test_damage_is_said_with_the_remedy(checkpoint):
   os.remove(os.path.join(os.path.dirname(checkpoint), "checkpoint"))
   with pytest.raises(UserError, match="model.ckpt-7 is damaged or gone; restore or remove it"):
     checkpoints.read_shapes(checkpoint)
+
+
+def write_two(folder) -> list[str]:
+  """Write two checkpoints of which the second has averages."""
+  paths = []
+  for step, names in ((1, ["weight", "bias"]), (3, ["weight", "bias", "weight/average"])):
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+      for number, name in enumerate(names):
+        tf.compat.v1.get_variable(name, initializer=np.full([2], step * 10 + number, np.float32))
+      tf.compat.v1.train.get_or_create_global_step().load(step, session)
+      session.run(tf.compat.v1.variables_initializer(tf.compat.v1.global_variables()[:-1]))
+      saver = tf.compat.v1.train.Saver()
+      saver.recover_last_checkpoints(paths)
+      paths.append(saver.save(session, str(folder / "model.ckpt"), global_step=step))
+  return paths
+
+
+def test_averages_are_used_in_place_of_weights(tmp_path):
+  without, with_average = write_two(tmp_path)
+  names = {name: name for name in ("weight", "bias", "global_step")}
+  assert checkpoints.names_to_use(without) == names
+  assert checkpoints.names_to_use(with_average).items() >= (names | {"weight": "weight/average"}).items()
+
+
+def test_the_newest_are_listed_that_are_still_there(tmp_path):
+  paths = write_two(tmp_path)
+  assert checkpoints.newest_checkpoints(str(tmp_path)) == paths
+  os.remove(f"{paths[0]}.index")
+  assert checkpoints.newest_checkpoints(str(tmp_path)) == paths[1:]
+  assert checkpoints.newest_checkpoints(str(tmp_path / "nowhere")) == []
+
+
+def test_the_mean_of_checkpoints_is_one(tmp_path):
+  target = str(tmp_path / "mean" / "model.ckpt-3")
+  checkpoints.write_mean(write_two(tmp_path), ["weight", "bias"], target)
+  assert checkpoints.read_shapes(target) == {"weight": [2], "bias": [2], "global_step": []}
+  np.testing.assert_array_equal(checkpoints.read_variable(target, "weight"), np.float32([21, 21]))
+  np.testing.assert_array_equal(checkpoints.read_variable(target, "bias"), np.float32([21, 21]))
+  assert checkpoints.read_variable(target, "global_step") == 3

@@ -292,7 +292,9 @@ def test_batches_by_duration_half_precision_and_a_cache(tones_dir, tmp_path, cap
   assert "2 epochs are done already" in capsys.readouterr().out
   flags_obj.loss_scale = None
   flags_obj.train_epochs = 4
-  with pytest.raises(UserError, match="loss_scale/current_loss_scale is .* absent here.*--loss_scale"):
+  with pytest.raises(
+    UserError, match="holds loss_scale/current_loss_scale, .* give --optimizer.* --loss_scale as before"
+  ):
     deep_speech.run_deep_speech(flags_obj)
 
 

@@ -282,3 +282,33 @@ def test_a_checkpoint_without_settings_needs_its_statistics_all_the_same(tmp_pat
   given = {"rnn_hidden_layers": 1, "rnn_hidden_size": 8, "feature_norm": "corpus"}
   with pytest.raises(UserError, match=f"{STATISTICS_FILE}: cannot be read"):
     run_folder.find_checkpoint(str(tmp_path), None, given, None, DEFAULT_VOCABULARY)
+
+
+def test_the_rows_on_the_way_to_the_newest_checkpoint(tmp_path):
+  model_dir = ModelDir(str(tmp_path))
+  assert model_dir.evaluations_so_far() == []
+  steps = [10, 20, 30, 20, 30, 40]
+  for number, step in enumerate(steps):
+    model_dir.append_evaluation({"epoch": step // 10, "WER": number, "global_step": step})
+  for newest, numbers in ((5, []), (10, [0]), (29, [0, 3]), (30, [0, 3, 4]), (40, [0, 3, 4, 5])):
+    save_global_step(tmp_path, newest)
+    assert [row["WER"] for row in model_dir.evaluations_so_far()] == numbers
+
+
+def test_too_few_checkpoints_for_a_mean_are_said(tmp_path):
+  save_global_step(tmp_path, 3)
+  with pytest.raises(UserError, match="holds 1 checkpoints, fewer than --average_checkpoints=2; lower it"):
+    ModelDir(str(tmp_path)).average(2, ["global_step"])
+
+
+def test_a_mean_belongs_to_its_run_and_is_not_the_best(tmp_path):
+  save_global_step(tmp_path, 3)
+  model_dir, checkpoint = ModelDir(str(tmp_path)), f"{tmp_path}/model.ckpt-3"
+  mean = model_dir.average(1, [])
+  assert mean == f"{tmp_path}/averaged_checkpoint/model.ckpt-3"
+  assert run_folder.run_of(mean).path == str(tmp_path)
+  assert model_dir.holds_best(checkpoint) and model_dir.holds_best(mean)
+  model_dir.append_evaluation({"epoch": 1, "WER": 0.5, "global_step": 3})
+  assert model_dir.holds_best(checkpoint) and not model_dir.holds_best(mean)
+  model_dir.append_evaluation({"epoch": 2, "WER": 0.25, "global_step": 5})
+  assert not model_dir.holds_best(checkpoint)

@@ -100,6 +100,30 @@ def test_replicas_skip_together(tmp_path):
   assert estimator.get_variable_value("global_step") == 4
 
 
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+def test_the_norm_that_hooks_see_is_that_before_clipping(clip_norm):
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    weights = [tf.compat.v1.get_variable(name, [], initializer=tf.compat.v1.zeros_initializer()) for name in "ab"]
+    train_op = optimizer.Optimizer(0.1, clip_norm=clip_norm).minimize(3 * weights[0] - 4 * weights[1])
+    session.run(tf.compat.v1.global_variables_initializer())
+    assert session.run(["gradient_norm:0", train_op])[0] == 5
+
+
+def test_between_updates_there_is_no_norm():
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    weight = tf.compat.v1.get_variable("weight", [], initializer=tf.compat.v1.zeros_initializer())
+    train_op = optimizer.Optimizer(0.1, accumulate_steps=3).minimize(-2 * weight)
+    session.run(tf.compat.v1.global_variables_initializer())
+    norms = [session.run(["gradient_norm:0", train_op])[0] for _ in range(6)]
+  np.testing.assert_array_equal(norms, [np.nan, np.nan, 2, np.nan, np.nan, 2])
+
+
+def test_a_schedule_counts_updates():
+  chosen = optimizer.Optimizer(0.1, accumulate_steps=4, schedule=Schedule("cosine"))
+  assert chosen.of_run(lambda: 17).schedule.total_steps == 5
+  assert chosen.of_run(None) == chosen
+
+
 def clipped(gradients, clip_norm):
   """Clip by the plain rule."""
   norm = np.sqrt(sum(np.sum(np.square(gradient, dtype=np.float64)) for gradient in gradients))
@@ -150,7 +174,9 @@ def train_on(folder, devices, scale, clip_norm):
     weight = tf.compat.v1.get_variable("weight", [2], initializer=tf.compat.v1.constant_initializer(2.0))
     bias = tf.compat.v1.get_variable("bias", [], initializer=tf.compat.v1.constant_initializer(1.0))
     loss = tf.reduce_mean(tf.linalg.matvec(features, weight) + bias * features[:, 1])
-    chosen = optimizer.Optimizer(0.125, scale, clip_norm, Schedule("cosine", 1, 4))
+    chosen = optimizer.Optimizer(
+      0.125, loss_scale=scale, clip_norm=clip_norm, schedule=Schedule("cosine", 1, total_steps=4)
+    )
     return tf_estimator.EstimatorSpec(mode, loss=loss, train_op=chosen.minimize(loss))
 
   config = tf_estimator.RunConfig(
@@ -177,13 +203,13 @@ def test_two_replicas_clip_as_one_device_does(clip_norm, scale, tmp_path):
   np.testing.assert_allclose(two["bias/Adam"], moments[1], rtol=1e-4)
 
 
-def graph_of(build) -> str:
+def graph_of(build) -> list:
   with tf.Graph().as_default() as graph:
     step = tf.compat.v1.train.get_or_create_global_step()
     weight = tf.compat.v1.get_variable("weight", [3, 2])
     tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.UPDATE_OPS, tf.no_op())
     build(tf.reduce_sum(weight), step)
-    return str(graph.as_graph_def())
+    return list(graph.as_graph_def().node)
 
 
 @pytest.mark.parametrize("scale", [1, 128.0])
@@ -200,14 +226,17 @@ def test_the_default_builds_the_graph_of_plain_adam(scale):
       with tf.control_dependencies([update]):
         return tf.group(step.assign_add(1))
 
-  assert graph_of(lambda loss, _: optimizer.Optimizer(0.1, scale).minimize(loss)) == graph_of(build_plainly)
+  plain = graph_of(build_plainly)
+  found = graph_of(lambda loss, _: optimizer.Optimizer(0.1, loss_scale=scale).minimize(loss))
+  # Only the norm is new.
+  assert [node for node in found if "norm" not in node.name] == plain
 
 
 def test_the_learning_rate_that_hooks_see_is_that_of_the_step():
   """Adam's first steps along a gradient that never changes are as long as the learning rate."""
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     weight = tf.compat.v1.get_variable("weight", [], initializer=tf.compat.v1.zeros_initializer())
-    train_op = optimizer.Optimizer(0.5, schedule=Schedule("cosine", 2, 6)).minimize(weight)
+    train_op = optimizer.Optimizer(0.5, schedule=Schedule("cosine", 2, total_steps=6)).minimize(weight)
     session.run(tf.compat.v1.global_variables_initializer())
     rates, weights = [], [0.0]
     for _ in range(7):
@@ -218,27 +247,30 @@ def test_the_learning_rate_that_hooks_see_is_that_of_the_step():
   np.testing.assert_allclose(-np.diff(weights), expected, atol=1e-5)
 
 
-OPTIMIZERS = {
+OPTIONS = {
   "plain": {},
   "clipped": {"clip_norm": 5.0},
-  "cosine": {"schedule": Schedule("cosine", 10, 100)},
+  "cosine": {"schedule": Schedule("cosine", 10, total_steps=100)},
+  "adamw": {"optimizer": "adamw", "weight_decay": 0.01},
+  "nesterov": {"optimizer": "nesterov"},
+  "momentum with averages": {"optimizer": "momentum", "ema_decay": 0.9},
+  "adam with averages of updates by three batches": {"ema_decay": 0.9, "accumulate_steps": 3},
 }
 
 
-@pytest.mark.parametrize("options", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("scale", [1, 128, "dynamic"])
 def test_the_state_is_what_a_checkpoint_holds_beside_the_weights(scale, options):
-  chosen = optimizer.Optimizer(0.1, scale, **options)
+  chosen = optimizer.Optimizer(0.1, loss_scale=scale, **options)
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     weight = tf.compat.v1.get_variable("layer/weight", [3, 2])
     bias = tf.compat.v1.get_variable("bias", [2])
     train_op = chosen.minimize(tf.reduce_sum(weight) + tf.reduce_sum(bias))
-    names = ("learning_rate:0", "cross_entropy:0")
-    assert [tf.compat.v1.get_default_graph().get_tensor_by_name(name).shape for name in names] == [[], []]
+    names = ("learning_rate:0", "cross_entropy:0", "gradient_norm:0")
+    assert [tf.compat.v1.get_default_graph().get_tensor_by_name(name).shape for name in names] == [[], [], []]
     shapes = {variable.op.name: variable.shape.as_list() for variable in tf.compat.v1.global_variables()}
     session.run(tf.compat.v1.global_variables_initializer())
     session.run(train_op)
     assert session.run(tf.compat.v1.train.get_global_step()) == 1
   trainable = {"layer/weight": [3, 2], "bias": [2]}
-  # None of the options adds a variable.
-  assert shapes == trainable | optimizer.Optimizer(0.1, scale).state_shapes(trainable)
+  assert shapes == trainable | chosen.state_shapes(trainable)

@@ -16,23 +16,29 @@ def test_adds_up_losses_and_waits_of_all_replicas():
     tf.identity(tf.cast(step, tf.float32), name="cross_entropy")
     tf.constant(0.5, tf.float64, name="input_wait")
     tf.identity(0.25, name="learning_rate")
+    # Not known in every other step.
+    norm = tf.where(tf.equal(step % 2, 0), float("nan"), 10.0 * tf.cast(step, tf.float32))
+    tf.identity(norm, name="gradient_norm")
     with tf.name_scope("replica_1"):
       tf.identity(10.0, name="cross_entropy")
       tf.constant(2.0, tf.float64, name="input_wait")
     hook = progress.ProgressHook(num_replicas=2)
-    advance = tf.compat.v1.assign_add(step, 1)
+    with tf.control_dependencies([tf.identity(norm)]):
+      advance = tf.compat.v1.assign_add(step, 1)
     with tf.compat.v1.train.MonitoredSession(hooks=[hook]) as session:
       losses = [session.run(["cross_entropy:0", advance])[0] for _ in range(4)]
   assert hook.steps == 4
   assert hook.mean_loss == pytest.approx((sum(losses) / 4 + 10) / 2, abs=0.5)
   assert hook.seconds > 0
   assert hook.learning_rate == 0.25
+  assert (hook.gradient_norm, hook.mean_gradient_norm, hook.largest_gradient_norm) == (30, 20, 30)
   assert hook.input_wait == pytest.approx(4 * 2.0 / hook.seconds)
 
 
 def test_no_step_is_no_loss():
   hook = progress.ProgressHook(num_replicas=1)
   assert hook.mean_loss == hook.input_wait == 0
+  assert hook.gradient_norm is hook.mean_gradient_norm is hook.largest_gradient_norm is None
 
 
 def train(model_dir, num_steps: int) -> progress.ProgressHook:
@@ -42,6 +48,7 @@ def train(model_dir, num_steps: int) -> progress.ProgressHook:
     tf.identity(tf.cast(step, tf.float32) + 3.0, name="cross_entropy")
     tf.constant(0.0, tf.float64, name="input_wait")
     tf.identity(0.25, name="learning_rate")
+    tf.identity(7.0, name="gradient_norm")
     advance = tf.compat.v1.assign_add(step, 1)
     follower = progress.ProgressHook(num_replicas=1)
     hooks = [follower, progress.CurvesHook(follower, model_dir), progress.SaverHook(model_dir, 600)]
@@ -69,7 +76,7 @@ def test_curves_have_a_point_every_hundred_steps_and_the_graph_is_described_once
   train(model_dir, 2)
   events = read_events(model_dir)
   points = [(event.step, value.tag) for event in events for value in event.summary.value]
-  tags = ["loss", "learning_rate", "global_step/sec"]
+  tags = ["loss", "learning_rate", "gradient_norm", "global_step/sec"]
   assert sorted(points) == sorted((step, tag) for step in (1, 101, 102) for tag in tags)
   assert follower.loss == pytest.approx(103, abs=1)
   assert len([event for event in events if event.graph_def]) == len(graphs) > 0

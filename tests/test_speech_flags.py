@@ -18,7 +18,7 @@ from layers import cudnn
 from official_utils.flags import core as flags_core
 from official_utils.misc.errors import UserError
 from speech_flags import data_flags, model_flags, training_flags
-from training import schedules
+from training import optimizer, schedules
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _ORIGINAL = fixture_files.load_json("flags")["deep_speech"]
@@ -47,7 +47,16 @@ _NEW_FLAGS = {
   "test_data_dir": None,
   "learning_rate_schedule": "constant",
   "warmup_steps": 0,
+  "final_learning_rate": 0.0,
+  "plateau_patience": 3,
+  "plateau_factor": 0.5,
+  "optimizer": "adam",
+  "momentum": 0.9,
+  "weight_decay": None,
   "clip_norm": None,
+  "accumulate_steps": 1,
+  "ema_decay": None,
+  "average_checkpoints": 1,
   "on_unknown": "error",
   "show_samples": 0,
   "rnn_kernel": "auto",
@@ -171,6 +180,27 @@ def test_the_defaults_pass():
     (["--warmup_steps=-1"], "--warmup_steps=-1 is out of range; give 0 or more"),
     (["--clip_norm=0"], "--clip_norm=0.0 is out of range; give a number above 0, such as 5"),
     (["--clip_norm=inf"], "--clip_norm=inf"),
+    (["--momentum=1"], "--momentum=1.0 is out of range; give 0 or more and less than 1, such as 0.9"),
+    (["--weight_decay=0"], "--weight_decay=0.0 is out of range; give a number above 0, such as 0.01"),
+    (["--ema_decay=1"], "--ema_decay=1.0 is out of range; give a number between 0 and 1, such as 0.999"),
+    (["--accumulate_steps=0"], "--accumulate_steps=0 is out of range; give 1 or more"),
+    (["--average_checkpoints=0"], "--average_checkpoints=0 is out of range; give 1 or more"),
+    (["--final_learning_rate=1.5"], "--final_learning_rate=1.5 is out of range; give a share of --learning_rate"),
+    (["--plateau_patience=0"], "--plateau_patience=0 is out of range; give 1 or more"),
+    (["--plateau_factor=0"], "--plateau_factor=0.0 is out of range; give a number between 0 and 1, such as 0.5"),
+    (
+      ["--momentum=0.8"],
+      "--momentum=0.8 means nothing with --optimizer=adam; leave it out, or give --optimizer=nesterov",
+    ),
+    (["--optimizer=adamw"], "--optimizer=adamw without --weight_decay is adam; give it, such as --weight_decay=0.01"),
+    (["--learning_rate_schedule=noam"], "--learning_rate_schedule=noam has its peak at the end of the warm-up"),
+    (["--learning_rate_schedule=exponential"], "never falls to 0; give --final_learning_rate, such as 0.01"),
+    (["--final_learning_rate=0.1"], "means nothing with --learning_rate_schedule=constant; leave it out, or give"),
+    (["--plateau_patience=9", "--learning_rate_schedule=cosine"], "--plateau_patience=9 means nothing with --learning"),
+    (
+      ["--mode=evaluate", "--average_checkpoints=2", "--checkpoint=best"],
+      "--average_checkpoints=2 takes the newest checkpoints, but --checkpoint=best names one; leave one of them out",
+    ),
     (["--wer_threshold=-0.1"], "--wer_threshold=-0.1"),
     (["--wer_threshold=nan"], "--wer_threshold=nan"),
     (["--stop_threshold=-1"], "--stop_threshold=-1"),
@@ -195,6 +225,10 @@ def test_wrong_values_are_refused(arguments, message):
 
 def test_edges_pass():
   speech_flags.check_flags(_parse("--num_gpus=-1", "--stride_ms=20", "--wer_threshold=0", "--hooks=PROFILERHOOK"))
+  speech_flags.check_flags(
+    _parse("--momentum=0", "--optimizer=momentum", "--weight_decay=1", "--average_checkpoints=9")
+  )
+  speech_flags.check_flags(_parse("--learning_rate_schedule=exponential", "--final_learning_rate=1"))
   speech_flags.check_flags(_parse("--sample_rate=1000", "--window_ms=3", "--stride_ms=1", "--all_reduce_alg=nccl"))
 
 
@@ -272,6 +306,21 @@ def test_plain_values_are_those_of_the_flags():
   assert values == {"seed": 3, "export_dir": os.path.join("m", "export"), "wer_threshold": 0.2}
 
 
+def test_plain_values_of_a_dataclass_within_another():
+  @dataclasses.dataclass
+  class Part:
+    warmup_steps: int
+    not_a_flag: int = 7
+
+  @dataclasses.dataclass
+  class Whole:
+    loss_scale: float
+    part: Part
+
+  values = speech_flags.plain_values(_parse("--warmup_steps=3", "--loss_scale=4"), Whole)
+  assert values == {"loss_scale": 4.0, "part": Part(3, 7)}
+
+
 def test_the_vocabulary_is_given_only_by_the_command_line():
   assert speech_flags.given_vocabulary(_parse()) is None
   assert speech_flags.given_vocabulary(_parse("--vocabulary_file=v.txt")) == "v.txt"
@@ -288,3 +337,4 @@ def test_the_choices_are_those_of_what_they_choose():
   assert set(settings.declarations()["rnn_type"].choices) == set(deep_speech_model.SUPPORTED_RNNS)
   assert training_flags.RNN_KERNELS == cudnn.RNN_KERNELS
   assert tuple(schedules.SHAPES) == training_flags.LEARNING_RATE_SCHEDULES
+  assert optimizer.OPTIMIZERS == training_flags.OPTIMIZERS

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from data import dataset as speech_dataset
 from data.batches import PlannedBatches
@@ -13,8 +14,8 @@ from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
 from training import evaluation
 
-# For RunConfig: the Estimator's own hooks stay away; see `progress.CurvesHook`.
-NO_HOOKS = {"save_summary_steps": 0, "log_step_count_steps": None}
+# How many of the newest checkpoints are kept in any case.
+KEPT_CHECKPOINTS = 5
 
 
 @contextlib.contextmanager
@@ -49,6 +50,17 @@ def one_graph(chosen: speech_dataset.DeepSpeechDataset) -> Iterator[None]:
 def _is_news(record: logging.LogRecord) -> bool:
   """Tell whether a line of TensorFlow's log says something that our own messages do not."""
   return "diverged with loss = NaN" not in record.getMessage()
+
+
+def run_config(average_checkpoints: int, **options: Any) -> "tf_estimator.RunConfig":
+  """Make the Estimator's settings: its own hooks stay away (see `progress.CurvesHook`), enough checkpoints are kept.
+
+  Args:
+    average_checkpoints: how many checkpoints are wanted at least.
+    **options: further arguments of RunConfig.
+  """
+  kept = max(KEPT_CHECKPOINTS, average_checkpoints)
+  return tf_estimator.RunConfig(save_summary_steps=0, log_step_count_steps=None, keep_checkpoint_max=kept, **options)
 
 
 def bind_input_fn(

@@ -152,6 +152,13 @@ def predictions(
   return named
 
 
+def scaffold() -> "tf.compat.v1.train.Scaffold":
+  """Make what an EstimatorSpec needs so that the averages of weights are evaluated, if the checkpoint has any."""
+  from training.averages import AveragesSaver
+
+  return tf.compat.v1.train.Scaffold(saver=AveragesSaver())
+
+
 def _best_classes(logits):
   """Find the best class of each frame, int32 [batch, time]."""
   return tf.argmax(logits, axis=2, output_type=tf.int32)

@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -29,8 +29,12 @@ EVAL_FILE = "eval.jsonl"
 BEST_FOLDER = "best_checkpoint"
 # What stands for it where a checkpoint is asked for.
 BEST = "best"
+# Holds the mean of the newest checkpoints, where that is asked for.
+AVERAGED_FOLDER = "averaged_checkpoint"
 # Locked by the process that trains there.
 LOCK_FILE = ".lock"
+# The flags that decide what training keeps beside the network.
+_STATE_FLAGS = "--optimizer, --accumulate_steps, --ema_decay and --loss_scale"
 # A folder with all of these is one of our model_dirs.
 MARKER_FILES = (FLAGS_FILE, SETTINGS_FILE, LABELS_FILE)
 
@@ -164,6 +168,15 @@ class ModelDir:
         rows.append(row)
     return rows
 
+  def evaluations_so_far(self) -> list[dict[str, Any]]:
+    """Read the rows on the way to the newest checkpoint: after going back to an older one, later rows do not count."""
+    rows: list[dict[str, Any]] = []
+    for row in [*self.evaluations(), {"global_step": self.global_step() + 1}]:
+      while rows and rows[-1].get("global_step", 0) >= row.get("global_step", 0):
+        rows.pop()
+      rows.append(row)
+    return rows[:-1]
+
   def evaluation_after(self, epoch: int) -> dict[str, Any] | None:
     """Find the newest row that was written after this many epochs."""
     return next((row for row in reversed(self.evaluations()) if row["epoch"] == epoch), None)
@@ -179,6 +192,31 @@ class ModelDir:
   def best_step(self) -> int | None:
     """Find the global step of the best evaluation."""
     return self.best_evaluation().get("global_step")
+
+  def holds_best(self, checkpoint: str) -> bool:
+    """Tell whether a checkpoint is that of the best evaluation; without evaluations, any is."""
+    is_averaged = os.path.basename(os.path.dirname(checkpoint)) == AVERAGED_FOLDER
+    return self.best_step() is None or (self.best_step() == self.global_step(checkpoint) and not is_averaged)
+
+  def average(self, count: int, names: Iterable[str]) -> str:
+    """Write the mean of the newest checkpoints into a folder of its own; return the new checkpoint's prefix.
+
+    Args:
+      count: how many checkpoints.
+      names: the variables to write.
+    """
+    sources = checkpoints.newest_checkpoints(self.path)
+    if len(sources) < count:
+      raise UserError(
+        f"{self.path} holds {len(sources)} checkpoints, fewer than --average_checkpoints={count}; lower it, or train "
+        "with it, so that as many are kept"
+      )
+    files.check_writable(self.path, "--model_dir")
+    name = os.path.basename(sources[-1])
+    with files.replaced_folder(self._file(AVERAGED_FOLDER)) as unfinished:
+      os.mkdir(unfinished)
+      checkpoints.write_mean(sources[-count:], names, os.path.join(unfinished, name))
+    return os.path.join(self._file(AVERAGED_FOLDER), name)
 
   def keep_best(self, checkpoint: str) -> None:
     """Keep a checkpoint as the best so far, in place of the one before; TensorFlow removes its own after a while."""
@@ -218,13 +256,19 @@ class ModelDir:
 
 
 def run_of(checkpoint: str) -> ModelDir:
-  """Return the model_dir that a checkpoint belongs to: the folder that it lies in, or the one above if it is the best."""
+  """Return the model_dir that a checkpoint belongs to: its own folder, or the one above if it is the best or a mean."""
   folder = os.path.dirname(checkpoint)
-  return ModelDir(os.path.dirname(folder) if os.path.basename(folder) == BEST_FOLDER else folder)
+  is_below = os.path.basename(folder) in (BEST_FOLDER, AVERAGED_FOLDER)
+  return ModelDir(os.path.dirname(folder) if is_below else folder)
 
 
 def find_checkpoint(
-  folder: str, checkpoint: str | None, given: Mapping[str, Any], vocabulary_file: str | None, default_vocabulary: str
+  folder: str,
+  checkpoint: str | None,
+  given: Mapping[str, Any],
+  vocabulary_file: str | None,
+  default_vocabulary: str,
+  average_checkpoints: int = 1,
 ) -> tuple[str, ModelSettings, list[str]]:
   """Find the checkpoint that is asked for, with its settings and labels.
 
@@ -235,6 +279,7 @@ def find_checkpoint(
     given: the settings that the user gave, by name; they must match those of its training, if these are known.
     vocabulary_file: the vocabulary that the user gave, which must match too; None if there is none.
     default_vocabulary: the vocabulary of a checkpoint that has none beside it, such as the original's.
+    average_checkpoints: of how many of the newest checkpoints to take the mean, in place of the newest; 1 for none.
 
   Returns:
     The checkpoint's prefix, its settings and its labels.
@@ -259,7 +304,10 @@ def find_checkpoint(
   if vocabulary_file:
     labels = vocabulary.read_vocabulary(vocabulary_file)
     _check_labels(folder, labels, remedy)
-  _check_shapes(checkpoint, inference.variable_shapes(settings, len(labels)), settings)
+  shapes = inference.variable_shapes(settings, len(labels))
+  _check_shapes(checkpoint, shapes, settings)
+  if average_checkpoints > 1:
+    checkpoint = run_of(checkpoint).average(average_checkpoints, shapes)
   return checkpoint, settings, labels
 
 
@@ -313,7 +361,12 @@ def _check_shapes(
   if found == "absent" and _is_training_state(name, wanted):
     raise UserError(
       f"{checkpoint} lacks {name}, which training keeps: it can be evaluated and exported, but training cannot go on "
-      "from it; check --loss_scale, or give another --model_dir"
+      f"from it; check {_STATE_FLAGS}, or give another --model_dir"
+    )
+  if asked == "absent" and _is_training_state(name, wanted):
+    raise UserError(
+      f"{checkpoint} holds {name}, which training with these flags does not keep; give {_STATE_FLAGS} as before, or "
+      "another --model_dir"
     )
   shaping = ", ".join(f"--{setting.name}" for setting in settings.network.declarations())
   raise UserError(

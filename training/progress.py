@@ -1,5 +1,6 @@
 """Follows one call of train step by step, and saves checkpoints."""
 
+import math
 import os
 import sys
 import time
@@ -21,6 +22,8 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
     input_wait: the share of those seconds that steps spent waiting for their input.
     loss: that of the last step.
     learning_rate: that of the last step.
+    gradient_norm: that of the last update of the weights whose norm is known, before clipping; None before the first.
+    largest_gradient_norm: the largest so far; None before the first.
   """
 
   def __init__(self, num_replicas: int, title: str = "training", num_steps: int = 0):
@@ -35,6 +38,10 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
     self.seconds = 0.0
     self.loss = 0.0
     self.learning_rate = 0.0
+    self.gradient_norm: float | None = None
+    self.largest_gradient_norm: float | None = None
+    self._total_norm = 0.0
+    self._num_norms = 0
     self._total_loss = 0.0
     self._seconds_waited = 0.0
     self._num_replicas = num_replicas
@@ -48,34 +55,45 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
     return self._total_loss / max(1, self.steps)
 
   @property
+  def mean_gradient_norm(self) -> float | None:
+    """The mean norm of the updates so far whose norm is known; None if there is none."""
+    return self._total_norm / self._num_norms if self._num_norms else None
+
+  @property
   def input_wait(self) -> float:
     """The share of the time that steps spent waiting for their input."""
     return self._seconds_waited / self.seconds if self.steps else 0.0
 
   def begin(self) -> None:
-    """Find each replica's loss and waiting time in the graph, and the learning rate."""
+    """Find each replica's loss and waiting time in the graph, the learning rate and the norm of the gradients."""
     graph = tf.compat.v1.get_default_graph()
     scopes = [""] + [f"replica_{number}/" for number in range(1, self._num_replicas)]
     self._fetches: list[Any] = [
       [graph.get_tensor_by_name(f"{scope}{name}:0") for scope in scopes]
       for name in ("cross_entropy", input_wait.TENSOR_NAME)
     ]
-    self._fetches.append(graph.get_tensor_by_name("learning_rate:0"))
+    self._fetches += [graph.get_tensor_by_name(f"{name}:0") for name in ("learning_rate", "gradient_norm")]
 
   def after_create_session(self, session: "tf.compat.v1.Session", coord: "tf.train.Coordinator") -> None:
     """Start the clock."""
     self._start = time.perf_counter()
 
   def before_run(self, run_context: Any) -> "tf.compat.v1.train.SessionRunArgs":
-    """Ask for the losses, the waiting times and the learning rate."""
+    """Ask for the losses, the waiting times, the learning rate and the norm."""
     return tf.compat.v1.train.SessionRunArgs(self._fetches)
 
   def after_run(self, run_context: Any, run_values: Any) -> None:
     """Count the step; thanks to the weights, the mean of the replicas' losses is the mean of the global batch."""
     self.steps += 1
     self.seconds = time.perf_counter() - self._start
-    losses, waits, rate = run_values.results
+    losses, waits, rate, norm = run_values.results
     self.learning_rate = float(rate)
+    # Else there was no update, or nobody needed the norm.
+    if math.isfinite(norm):
+      self.gradient_norm = float(norm)
+      self.largest_gradient_norm = max(self.gradient_norm, self.largest_gradient_norm or 0.0)
+      self._total_norm += self.gradient_norm
+      self._num_norms += 1
     self.loss = float(sum(losses)) / self._num_replicas
     self._total_loss += self.loss
     # All replicas wait for the slowest.
@@ -98,7 +116,7 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
 
 
 class CurvesHook(tf.compat.v1.train.SessionRunHook):
-  """Writes loss, learning rate and steps a second for TensorBoard.
+  """Writes loss, learning rate, norm of the gradients and steps a second for TensorBoard.
 
   TensorFlow's own hooks fetch more in the steps in which they write than in others, and for each set of fetched tensors
   it prepares the whole graph anew. In each cycle that would take as long as some steps.
@@ -128,6 +146,8 @@ class CurvesHook(tf.compat.v1.train.SessionRunHook):
     if (follower.steps - 1) % STEPS_BETWEEN_POINTS == 0:
       speed = follower.steps / follower.seconds
       values = {"loss": follower.loss, "learning_rate": follower.learning_rate, "global_step/sec": speed}
+      if follower.gradient_norm is not None:
+        values["gradient_norm"] = follower.gradient_norm
       points = [tf.compat.v1.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
       self._writer.add_summary(tf.compat.v1.Summary(value=points), self._first_step + follower.steps)
 

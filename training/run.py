@@ -223,10 +223,15 @@ class Run:
       follower.clear_line()
     if not train_set.has_feasible:
       raise UserError(f"{options.train_data_dir}: no utterance is long enough for its transcript; check the audio")
+    rates = {
+      "learning_rate": follower.learning_rate,
+      "gradient_norm": follower.mean_gradient_norm,
+      "largest_gradient_norm": follower.largest_gradient_norm,
+    }
     return {
       "loss": follower.mean_loss,
       # Computed in single precision, which has no more digits.
-      "learning_rate": float(f"{follower.learning_rate:.6g}"),
+      **{name: float(f"{value:.6g}") for name, value in rates.items() if value is not None},
       "train_seconds": follower.seconds,
       "input_wait": follower.input_wait,
       "utterances_per_second": len(train_set.entries) * len(epochs) / follower.seconds,
