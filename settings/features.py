@@ -16,9 +16,9 @@ class FeatureSettings(Settings):
   stride_ms: float = setting(10, "The time from one frame of the spectrogram to the next, in milliseconds.", at_least=1)
   feature_norm: str = setting(
     "utterance",
-    """How features are normalised: 'utterance' shifts and scales each bin to mean 0 and deviation 1 over the utterance,
-    'corpus' does so over the training set, 'running' then over the frames of the utterance up to each, as streaming
-    needs it; 'none' leaves them as they are.""",
+    """How each bin is shifted and scaled to mean 0 and deviation 1: 'utterance' over the utterance, 'corpus' over the
+    training set, 'running' over the training set and then over the frames of the utterance so far, as streaming needs
+    it; 'none' leaves features as they are.""",
     choices=("utterance", "corpus", "running", "none"),
   )
 
@@ -77,10 +77,10 @@ class LogMelSettings(TransformSettings):
 
   kind = "log_mel"
 
-  num_mel_bins: int = setting(80, "The bands of --features=log_mel.", at_least=1)
-  lower_edge_hertz: float = setting(0.0, "Where the lowest band of --features=log_mel begins.", at_least=0)
+  num_mel_bins: int = setting(80, "How many bands --features=log_mel has.", at_least=1)
+  lower_edge_hertz: float = setting(0.0, "Where the lowest band of --features=log_mel begins, in hertz.", at_least=0)
   upper_edge_hertz: float = setting(
-    0.0, "Where the highest band of --features=log_mel ends. 0: at half the sample rate.", at_least=0
+    0.0, "Where the highest band of --features=log_mel ends, in hertz. 0: at half the sample rate.", at_least=0
   )
   log_offset: float = setting(1e-6, "What --features=log_mel adds to the power before it takes the logarithm.")
 

@@ -151,7 +151,7 @@ def test_log_mel_is_librosas_definition(settings, sizes):
   result = make_features(dataclasses.replace(settings, feature_norm="none")).compute(samples)
   expected = plain_log_mel(samples.astype(np.float64), settings, *sizes)
   assert result.shape == expected.shape
-  np.testing.assert_allclose(result, expected, atol=1e-4)
+  np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
 def test_magnitudes_are_those_of_frames_that_fill_the_end_with_zeros():

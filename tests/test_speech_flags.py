@@ -288,6 +288,15 @@ def test_two_ways_to_size_the_network_are_refused_even_with_the_default(name):
     speech_flags.check_flags(_parse("--rnn_sizes=16,8", given))
 
 
+def test_settings_of_features_go_with_their_kind():
+  values = _parse("--features=log_mel", "--num_mel_bins=40", "--feature_norm=corpus")
+  assert speech_flags.model_settings(values).features == settings.LogMelSettings(feature_norm="corpus", num_mel_bins=40)
+  with pytest.raises(UserError, match="--num_mel_bins means nothing .* --features=magnitude; leave it out"):
+    speech_flags.check_flags(_parse("--features=magnitude", "--num_mel_bins=40"))
+  with pytest.raises(UserError, match="--num_mel_bins=160 is too many .*; raise --fft_length to 512"):
+    speech_flags.check_flags(_parse("--features=log_mel", "--num_mel_bins=160"))
+
+
 def test_every_setting_has_its_flag():
   values = _define()
   for name, declared in settings.declarations().items():
