@@ -37,7 +37,7 @@ def train(tones_dir, tmp_path_factory):
 
   def run(name: str, num_epochs: int):
     paths = [f"--train_data_dir={tones_dir}/train.tsv", f"--eval_data_dir={tones_dir}/dev.tsv"]
-    common = ["--num_gpus=0", "--batch_size=4", "--learning_rate=0.01", "--sortagrad=false"]
+    common = ["--num_gpus=0", "--batch_size=4", "--learning_rate=0.0003"]
     done = runs.start(folder, *paths, *common, *OPTIONS, f"--model_dir={name}", f"--train_epochs={num_epochs}")
     assert (done.returncode, done.stderr) == (0, "")
     return folder / name
@@ -48,12 +48,12 @@ def train(tones_dir, tmp_path_factory):
 @pytest.fixture(scope="module")
 def model_dir(train):
   """Train, and train on."""
-  train("model", 2)
-  return train("model", 4)
+  train("model", 1)
+  return train("model", 2)
 
 
 def test_a_resumed_run_draws_the_same_dropout(train, model_dir):
-  resumed, straight = (tf.train.load_checkpoint(str(each)) for each in (model_dir, train("straight", 4)))
+  resumed, straight = (tf.train.load_checkpoint(str(each)) for each in (model_dir, train("straight", 2)))
   names = resumed.get_variable_to_shape_map()
   assert {"row_convolution/weights", "fc/kernel", "cnn_2/bias", "layer_normalization/gamma"} <= names.keys()
   for name in names:
@@ -61,7 +61,7 @@ def test_a_resumed_run_draws_the_same_dropout(train, model_dir):
 
 
 def test_an_export_transcribes_what_evaluation_hears(tones_dir, model_dir):
-  """With the settings of the model_dir and of the export, which no command is told."""
+  """With the settings of the model_dir and of the export, which no command is told. It is not words yet."""
   test_set = f"{tones_dir}/test.tsv"
   command = ["--mode=evaluate", "--model_dir=model", f"--eval_data_dir={test_set}", "--show_samples=5", "--num_gpus=0"]
   scored = runs.start(model_dir.parent, *command)
@@ -81,4 +81,4 @@ def test_an_export_transcribes_what_evaluation_hears(tones_dir, model_dir):
   heard = dict(re.findall(r"^(\S+)\n  said:  .*\n  heard: (.*)$", scored.stdout, re.MULTILINE))
   assert heard.keys() == texts.keys() == set(paths)
   assert {path: " ".join(text.split()) for path, text in heard.items()} == texts
-  assert len(set(texts.values())) > 1
+  assert len(set(texts.values())) > 2
