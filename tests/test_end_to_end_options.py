@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import runs
 
-from data import manifest
+import transcribe
+from data import audio, manifest
 from official_utils.lazy import tf
 
 OPTIONS = [
@@ -82,3 +83,6 @@ def test_an_export_transcribes_what_evaluation_hears(tones_dir, model_dir):
   assert heard.keys() == texts.keys() == set(paths)
   assert {path: " ".join(text.split()) for path, text in heard.items()} == texts
   assert len(set(texts.values())) > 2
+  models = [transcribe.load_model(str(model_dir.parent / "exports"), dtype=dtype).model for dtype in ("fp32", "bf16")]
+  exact, rounded = (each.log_probs([audio.read_audio(paths[0], 16000)])[0] for each in models)
+  assert 0 < np.abs(rounded - exact).max() < 0.1 * np.abs(exact).max()
