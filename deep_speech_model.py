@@ -180,9 +180,7 @@ class Network(NamedTuple):
       shape = tf.shape(inputs)
       batch = packing.plan(lengths if masks else tf.fill(shape[:1], shape[1]), shape[1])
       if self.settings.normalization == "layer":
-        rows = activate(packing.pack(inputs, batch))
-        flat = tf.reshape(rows, [-1, rows.shape[1] * rows.shape[2]])
-        rows = tf.reshape(self._normalize(flat, training, number), [-1, *rows.shape[1:]])
+        rows = self._normalize(activate(packing.pack(inputs, batch)), training, number)
         inputs = packing.unpack(rows, batch)
       elif variables.is_half(inputs.dtype):
         rows = tf.expand_dims(activate(packing.pack(inputs, batch)), axis=0)

@@ -85,19 +85,20 @@ def layer_norm(rows: "tf.Tensor", name: str) -> "tf.Tensor":
   """Normalise each row over all its features.
 
   Args:
-    rows: [rows, features].
-    name: the scope of gamma and beta, a number each for every feature.
+    rows: [rows, ...].
+    name: the scope of gamma and beta, a number each for every feature, [features].
 
   Returns:
     Rows of the same shape and number format; in half precision, computed in single precision.
   """
-  features, dtype = rows.shape[1], variables.stored_dtype(rows.dtype)
+  features, dtype = math.prod(rows.shape[1:]), variables.stored_dtype(rows.dtype)
   with tf.compat.v1.variable_scope(name):
     gamma = tf.compat.v1.get_variable("gamma", [features], dtype, tf.compat.v1.ones_initializer())
     beta = tf.compat.v1.get_variable("beta", [features], dtype, tf.compat.v1.zeros_initializer())
-  exact = tf.cast(rows, dtype)
-  mean, variance = tf.nn.moments(exact, [1], keepdims=True)
-  return tf.cast(tf.nn.batch_normalization(exact, mean, variance, beta, gamma, EPSILON), rows.dtype)
+  flat = tf.reshape(tf.cast(rows, dtype), [-1, features])
+  mean, variance = tf.nn.moments(flat, [1], keepdims=True)
+  outputs = tf.nn.batch_normalization(flat, mean, variance, beta, gamma, EPSILON)
+  return tf.reshape(tf.cast(outputs, rows.dtype), [-1, *rows.shape[1:]])
 
 
 def _count_frames(inputs, mask, dtype):

@@ -51,9 +51,9 @@ class DeepSpeech2Settings(NetworkSettings):
   )
   conv_padding: str = setting(
     "symmetric",
-    """Where convolutions read zeros: 'symmetric', half a kernel on each side; 'same', as many as the output needs, which
-    with a stride of 2 and an even number of bins is one less before the first. In time 'same' differs with
-    --nomask_padding only, where it goes by the length of the padded batch.""",
+    """Where convolutions read zeros: 'symmetric', half a kernel on each side; 'same', only as many as the output needs,
+    the odd one at the end. In time, 'same' goes by the length of the padded batch, so that it differs with
+    --nomask_padding only.""",
     choices=("symmetric", "same"),
   )
   conv_bias: bool = setting(False, "Whether the convolutions have a bias.")

@@ -4,11 +4,15 @@ import fixture_files
 import numpy as np
 import pytest
 import small_network
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 import decoder
+import deep_speech_model
 import networks
-from layers import ctc
+from layers import convolution, ctc
 from official_utils.lazy import tf
+from settings import DeepSpeech2Settings
 from training.optimizer import Optimizer
 
 LABELS = " abcdefghijklmnopqrstuvwxyz'-"
@@ -46,7 +50,7 @@ class Network:
   """A two-layer network with frozen statistics."""
 
   def __init__(self, rnn_type: str, is_bidirectional: bool, conv_layout: str):
-    settings = small_network.network(
+    chosen = small_network.network(
       rnn_type=rnn_type,
       rnn_hidden_size=16,
       rnn_hidden_layers=2,
@@ -58,7 +62,7 @@ class Network:
       self.frames = tf.compat.v1.placeholder(tf.int32, [None])
       self.labels = tf.compat.v1.placeholder(tf.int32, [None, None])
       self.label_lengths = tf.compat.v1.placeholder(tf.int32, [None])
-      model = networks.make_network(settings, len(LABELS))
+      model = networks.make_network(chosen, len(LABELS))
       self.logits, self.lengths = model(self.features, self.frames, training=False)
       losses = ctc.ctc_losses(self.logits, self.lengths, self.labels, self.label_lengths)
       variables = tf.compat.v1.trainable_variables()
@@ -211,3 +215,204 @@ def test_first_weights_depend_on_seed_and_name_alone():
     assert name.endswith(("bias", "beta", "gamma")) == np.array_equal(value, other[name])
   directions = [f"bidirectional_rnn/{side}/rnn_{side}_1/gates/kernel" for side in ("fw", "bw")]
   assert not np.array_equal(*(first[name] for name in directions))
+
+
+OPTIONS = st.fixed_dictionaries(
+  {
+    "rnn_sizes": st.sampled_from(["4", "5,4", "4,4,3"]),
+    "rnn_type": st.sampled_from(["lstm", "rnn", "gru", "gru_reset_after"]),
+    "is_bidirectional": st.booleans(),
+    "conv_layout": st.sampled_from(["official", "paper"]),
+    "time_subsampling": st.sampled_from([0, 1, 2, 4]),
+  },
+  optional={
+    "conv_padding": st.just("same"),
+    "conv_bias": st.just(True),
+    "conv_activation": st.just("linear"),
+    "normalization": st.just("layer"),
+    "norm_momentum": st.just(0.1),
+    "rnn_merge": st.just("sum"),
+    "rnn_residual": st.just(True),
+    "rnn_activation": st.just("relu"),
+    "rnn_gate_activation": st.just("hard_sigmoid"),
+    "rnn_init": st.just("orthogonal"),
+    "row_conv_width": st.integers(1, 4),
+    "fc_units": st.just(6),
+    "dropout": st.just(0.3),
+  },
+)
+
+
+class AnyNetwork:
+  """A small network of any settings in double precision, its logits, and the gradients of their weighted sum.
+
+  Its variables have their first values, but no bias is zero.
+  """
+
+  def __init__(self, chosen: dict, training: bool, has_step: bool = False):
+    chosen = {
+      name: value for name, value in chosen.items() if name != "row_conv_width" or not chosen["is_bidirectional"]
+    }
+    with tf.Graph().as_default():
+      tf.compat.v1.set_random_seed(3)
+      self.step = tf.compat.v1.train.get_or_create_global_step() if has_step else None
+      self.features = tf.compat.v1.placeholder(tf.float64, [None, None, 20, 1])
+      self.frames = tf.compat.v1.placeholder(tf.int32, [None])
+      self.weights = tf.compat.v1.placeholder(tf.float64, [None, None, 5])
+      network = networks.make_network(DeepSpeech2Settings(**chosen), 5)
+      self.logits, self.steps = network(self.features, self.frames, training)
+      variables = tf.compat.v1.trainable_variables()
+      self.names = [variable.op.name for variable in variables]
+      self.gradients = tf.gradients(self.logits, variables, self.weights)
+      self.session = tf.compat.v1.Session()
+      self.session.run(tf.compat.v1.global_variables_initializer())
+      for variable in variables:
+        if variable.op.name.endswith(("bias", "beta")):
+          variable.load(np.random.default_rng(1).normal(0, 0.3, variable.shape.as_list()), self.session)
+
+  def run(self, parts, num_frames, weights):
+    """Return each utterance's logits, and the gradients of their sum of products with weights [utterance][steps, 5]."""
+    features = np.full([len(parts), num_frames, 20, 1], np.nan)
+    for row, part in zip(features, parts, strict=True):
+      row[: len(part)] = part
+    feeds = {self.features: features, self.frames: [len(part) for part in parts]}
+    logits, steps = self.session.run([self.logits, self.steps], feeds)
+    factors = np.zeros(logits.shape)
+    for row, each, length in zip(factors, weights, steps, strict=True):
+      row[:length] = each[:length]
+    gradients = self.session.run(self.gradients, feeds | {self.weights: factors})
+    return [row[:length] for row, length in zip(logits, steps, strict=True)], gradients
+
+
+# Each example makes a graph, so that a smaller one that fails too is not looked for.
+@settings(max_examples=10, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(chosen=OPTIONS, training=st.booleans(), lengths=st.lists(st.integers(1, 23), min_size=2, max_size=4))
+def test_padding_changes_nothing_with_any_options(chosen, training, lengths):
+  """In training too, where the utterances of a batch share statistics and dropout has its draws."""
+  generator = np.random.default_rng(4)
+  parts = [generator.normal(size=[length, 20, 1]) for length in lengths]
+  weights = [generator.normal(size=[length, 5]) for length in lengths]
+  network = AnyNetwork(chosen, training)
+  logits, gradients = network.run(parts, max(lengths), weights)
+  padded, padded_gradients = network.run(parts, max(lengths) + 14, weights)
+  found = [(padded, padded_gradients)]
+  if not training:
+    alone = [network.run([part], len(part), [each]) for part, each in zip(parts, weights, strict=True)]
+    rows, sums = [each for (each,), _ in alone], [gradients for _, gradients in alone]
+    found.append((rows, [sum(each) for each in zip(*sums, strict=True)]))
+  for other, other_gradients in found:
+    for row, expected in zip(other, logits, strict=True):
+      np.testing.assert_allclose(row, expected, atol=1e-9)
+    for name, gradient, expected in zip(network.names, other_gradients, gradients, strict=True):
+      np.testing.assert_allclose(gradient, expected, atol=1e-8 * max(1, np.abs(expected).max()), err_msg=name)
+
+
+ONE_BY_ONE = {
+  "row_conv_width": {"row_conv_width": 3, "is_bidirectional": False},
+  "layer": {"normalization": "layer"},
+  "linear": {"conv_activation": "linear", "conv_bias": True, "conv_padding": "same", "norm_momentum": 0.1},
+  "unmasked": {"conv_padding": "same", "mask_padding": False, "normalization": "layer"},
+  "joined": {"rnn_merge": "sum", "rnn_residual": True, "rnn_sizes": "8,8,4"},
+  "cells": {"rnn_activation": "relu", "rnn_gate_activation": "hard_sigmoid", "rnn_init": "orthogonal"},
+  "dense": {"fc_units": 12, "dropout": 0.3, "time_subsampling": 1},
+}
+
+
+@pytest.mark.parametrize("name", ONE_BY_ONE)
+def test_every_option_works_in_bfloat16(name):
+  chosen = {"rnn_sizes": "8,8", **ONE_BY_ONE[name]}
+  lengths = [24, 30, 1, 27]
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    tf.compat.v1.set_random_seed(5)
+    features, fetches = tf.constant(batch(utterances(lengths), 30, 0.0)), []
+    for compute_dtype in (None, "bfloat16"):
+      with tf.compat.v1.variable_scope("", reuse=tf.compat.v1.AUTO_REUSE):
+        model = networks.make_network(DeepSpeech2Settings(**chosen), 5, compute_dtype=compute_dtype)
+        logits, _ = model(features, tf.constant(lengths), training=True)
+      variables = tf.compat.v1.trainable_variables()
+      factors = tf.random.stateless_normal(tf.shape(logits), [1, 2])
+      fetches.append([logits, *tf.gradients(logits, variables, factors)])
+    assert {each.dtype.base_dtype for each in (*variables, *fetches[1])} == {tf.float32}
+    session.run(tf.compat.v1.global_variables_initializer())
+    exact, close = session.run(fetches)
+  # All layers together are off by some units in the last place; all gradients together, as some are zero by themselves.
+  for left, right, units in ((exact[:1], close[:1], 10), (exact[1:], close[1:], 40)):
+    left, right = (np.concatenate([each.ravel() for each in arrays]) for arrays in (left, right))
+    assert 0 < np.linalg.norm(right - left) <= units * 2**-8 * np.linalg.norm(left)
+
+
+def test_the_first_official_network_has_as_many_numbers_as_it_had():
+  chosen = DeepSpeech2Settings(
+    rnn_hidden_layers=3,
+    rnn_hidden_size=256,
+    rnn_merge="sum",
+    conv_bias=True,
+    conv_activation="linear",
+    conv_padding="same",
+  )
+  with tf.Graph().as_default():
+    logits, _ = networks.make_network(chosen, 29)(tf.zeros([1, 8, 257, 1]), tf.constant([8]), training=True)
+    assert logits.shape[2] == 29
+    assert sum(variable.shape.num_elements() for variable in tf.compat.v1.trainable_variables()) == 8571453
+
+
+def test_sizes_and_names_of_what_options_add():
+  shapes = AnyNetwork(
+    {"rnn_sizes": "4,3", "is_bidirectional": False, "row_conv_width": 2, "fc_units": 6, "conv_bias": True}, True
+  )
+  with shapes.session.graph.as_default():
+    found = {variable.op.name: variable.shape.as_list() for variable in tf.compat.v1.trainable_variables()}
+  expected = {
+    "cnn_1/bias": [32],
+    "rnn/rnn_fw_1/gates/kernel": [10 * 32 + 4, 8],
+    "rnn/rnn_fw_2/gates/kernel": [4 + 3, 6],
+    "row_convolution/weights": [2, 3],
+    "batch_normalization_3/gamma": [3],
+    "fc/kernel": [3, 6],
+    "fc/bias": [6],
+    "dense/kernel": [6, 5],
+  }
+  assert {name: found[name] for name in expected} == expected
+
+
+def test_a_residual_layer_that_adds_nothing_hands_its_input_on():
+  spans = []
+  for is_residual in (False, True):
+    network = AnyNetwork({"rnn_sizes": "4,4", "rnn_residual": is_residual}, False)
+    with network.session.graph.as_default():
+      for variable in tf.compat.v1.trainable_variables():
+        # The first layer's input has another width, the second's the same.
+        if "_rnn/" in variable.op.name and "_2/" in variable.op.name:
+          variable.load(np.zeros(variable.shape.as_list()), network.session)
+    (logits,), _ = network.run([np.random.default_rng(1).normal(size=[20, 20, 1])], 20, [np.zeros([5, 5])])
+    spans.append(np.ptp(logits, axis=0).max())
+  assert spans[0] < 1e-12 < 1e-3 < spans[1]
+
+
+def test_dropout_is_for_training_and_drawn_anew_at_each_step():
+  def logits(training, *steps):
+    chosen = {"rnn_sizes": "4", "is_bidirectional": True, "dropout": 0.5, "fc_units": 16, "normalization": "layer"}
+    network, part = AnyNetwork(chosen, training, has_step=True), np.random.default_rng(1).normal(size=[20, 20, 1])
+    with network.session.graph.as_default():
+      for number in steps:
+        network.step.load(number, network.session)
+        yield network.run([part], 20, [np.zeros([5, 5])])[0][0]
+
+  first, other, again = logits(True, 1, 2, 1)
+  np.testing.assert_array_equal(first, again)
+  np.testing.assert_array_equal(first, next(logits(True, 1)))
+  assert np.abs(first - other).max() > 1e-3
+  np.testing.assert_array_equal(*logits(False, 1, 2))
+
+
+def test_without_masks_same_zeros_go_by_the_padded_batch():
+  """Of a batch with an even number of frames each step reads a frame further than of one with an odd number."""
+
+  def first_convolution(num_frames, mask_padding):
+    chosen = DeepSpeech2Settings(rnn_sizes="2", conv_padding="same", mask_padding=mask_padding)
+    spec = deep_speech_model.list_convolutions(chosen)[0]
+    return convolution.count_zeros(num_frames, spec, 0), convolution.count_zeros(161, spec, 1)
+
+  assert first_convolution(101, False) == ([20, 20], [5, 5])
+  assert first_convolution(100, False) == ([19, 20], [5, 5])
+  assert first_convolution(100, True) == first_convolution(101, True) == ([20, 20], [5, 5])

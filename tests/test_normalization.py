@@ -161,6 +161,17 @@ def test_a_layers_norm_is_the_formula_for_each_row():
     assert d_rows[place] == pytest.approx(slope, abs=1e-7)
 
 
+def test_a_layers_norm_takes_all_axes_of_a_row():
+  inputs = np.random.default_rng(9).normal(3, 2, [6, 4, 3])
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    outputs = normalization.layer_norm(tf.constant(inputs), "norm")
+    assert [variable.shape.as_list() for variable in tf.compat.v1.trainable_variables()] == [[12], [12]]
+    session.run(tf.compat.v1.global_variables_initializer())
+    values = session.run(outputs)
+  rate = 1 / np.sqrt(inputs.var((1, 2), keepdims=True) + normalization.EPSILON)
+  np.testing.assert_allclose(values, (inputs - inputs.mean((1, 2), keepdims=True)) * rate, atol=1e-12)
+
+
 def test_a_layers_norm_in_half_precision_is_computed_in_single_precision():
   inputs = np.random.default_rng(8).integers(-8, 9, [6, 64]) / 4.0 + 100
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
