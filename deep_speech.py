@@ -125,7 +125,7 @@ def generate_dataset(
   Args:
     data_dir: the manifest; the name is the original's.
     flags_obj: the parsed flags.
-    is_training: whether to leave out utterances that CTC cannot align; sets that are scored keep them.
+    is_training: whether to leave out what is beyond a limit or CTC cannot align; sets that are scored keep it.
     settings: the model's; None takes them from the flags.
     vocabulary_file: the vocabulary; None takes it from the flags.
   """
@@ -138,6 +138,7 @@ def generate_dataset(
     flags_obj.on_unknown,
     is_training,
     flags_obj.feature_cache_dir,
+    speech_dataset.Limits(**speech_flags.plain_values(flags_obj, speech_dataset.Limits) if is_training else {}),
   )
   return speech_dataset.DeepSpeechDataset(config, networks.output_length(settings.network))
 

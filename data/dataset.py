@@ -10,6 +10,7 @@ from absl import logging
 
 from data import audio, checks, manifest
 from data.batches import Batching, PlannedBatches, batch_wise_dataset_shuffle, cut_all, epoch_order
+from data.checks import Limits
 from data.feature_cache import STORED, FeatureCache
 from data.features import make_features
 from data.featurizer import TextFeaturizer, compute_label_feature
@@ -23,6 +24,7 @@ __all__ = [
   "Batching",
   "DatasetConfig",
   "DeepSpeechDataset",
+  "Limits",
   "batch_wise_dataset_shuffle",
   "batched_input_fn",
   "epoch_order",
@@ -65,6 +67,7 @@ class DatasetConfig:
     leave_out_infeasible: whether to leave out utterances that CTC cannot align. Evaluation keeps them: their errors
       count like any others, and their weight in the loss is 0.
     feature_cache_dir: the folder that keeps computed features; None keeps none.
+    limits: the utterances that are used.
   """
 
   audio_config: FeatureSettings
@@ -74,6 +77,7 @@ class DatasetConfig:
   on_unknown: str = "error"
   leave_out_infeasible: bool = True
   feature_cache_dir: str | None = None
+  limits: Limits = dataclasses.field(default_factory=Limits)
 
 
 class DeepSpeechDataset:
@@ -115,6 +119,8 @@ class DeepSpeechDataset:
     rows, self.left_out = checks.check_characters(
       rows, config.data_path, self.text_featurizer, config.vocab_file_path, config.on_unknown
     )
+    rows, beyond = checks.check_limits(rows, config.limits)
+    self.left_out += beyond
     if config.leave_out_infeasible and output_length:
       rows, left_out = checks.check_lengths(rows, features, output_length)
       self.left_out += left_out
@@ -191,7 +197,7 @@ class DeepSpeechDataset:
       entry, reason = self.left_out[0]
       raise UserError(
         f"{path}: all {total} utterances are left out, the first one {entry.path} ({reason}); "
-        "check the transcripts, --vocabulary_file and --stride_ms"
+        "check the transcripts, --vocabulary_file, --stride_ms and the limits that are given"
       )
 
 

@@ -6,6 +6,8 @@ from absl import flags
 
 RNN_KERNELS = ("auto", "native", "cudnn", "compiled")
 LEARNING_RATE_SCHEDULES = ("constant", "cosine")
+EPOCH_ORDERS = ("batches", "sorted", "utterances")
+BEST_METRICS = ("wer", "cer", "loss")
 
 
 def define_training_flags(define: Callable[..., None]) -> None:
@@ -61,4 +63,32 @@ def define_training_flags(define: Callable[..., None]) -> None:
     None,
     """Stop before train_epochs once the word error rate of the evaluation is at or below this value; MLPerf asked for
     0.23 on LibriSpeech. stop_threshold means the same here.""",
+  )
+
+
+def define_run_flags(define: Callable[..., None]) -> None:
+  """Define the flags for how a run goes through epochs and cycles."""
+  define(
+    flags.DEFINE_enum,
+    "epoch_order",
+    "batches",
+    """The order within an epoch: 'batches' shuffles whole batches of utterances of about the same length, 'utterances'
+    shuffles all utterances, which fill batches as they come, 'sorted' goes from short to long in every epoch.""",
+    enum_values=EPOCH_ORDERS,
+  )
+  define(
+    flags.DEFINE_float,
+    "eval_every_minutes",
+    None,
+    """Evaluate, export and so on after so many minutes of training, in the middle of an epoch too, and then go on with
+    the next batch. Not given: after epochs_between_evals epochs.""",
+  )
+  define(
+    flags.DEFINE_enum,
+    "best_metric",
+    "wer",
+    """What makes a model the best, the lower the better: the word error rate or the character error rate of the
+    evaluation set, or 'loss', the mean of its utterances' CTC losses. With modes 'evaluate' and 'export', what the model
+    was trained with counts.""",
+    enum_values=BEST_METRICS,
   )

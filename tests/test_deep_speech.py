@@ -296,6 +296,29 @@ def test_batches_by_duration_half_precision_and_a_cache(tones_dir, tmp_path, cap
     deep_speech.run_deep_speech(flags_obj)
 
 
+def test_limits_are_for_training_alone(tones_dir, tmp_path, capsys):
+  texts = [len(entry.transcript) for entry in manifest.read_manifest(f"{tones_dir}/train.tsv")]
+  shortest, longest = sorted(texts)[5], sorted(texts)[-5]
+  kept = sum(shortest <= length <= longest for length in texts)
+  options = [f"--min_text_length={shortest}", f"--max_text_length={longest}", "--epoch_order=utterances"]
+  options += [f"--test_data_dir={tones_dir}/test.tsv", "--train_epochs=2", "--batch_seconds=9", "--keep_exports=0"]
+  deep_speech.run_deep_speech(runs.parse(*runs.arguments(tones_dir, str(tmp_path / "model"), *options)))
+  lines = capsys.readouterr().out.splitlines()
+  assert [re.sub(" of .*,", ",", line) for line in lines[:3]] == [
+    f"train: {kept} utterances, {22 - kept} left out",
+    "eval: 6 utterances, 0 left out",
+    "test: 5 utterances, 0 left out",
+  ]
+  flags_obj = runs.parse(*runs.arguments(tones_dir, str(tmp_path / "model"), *options))
+  seconds = deep_speech.generate_dataset(flags_obj.train_data_dir, flags_obj).seconds
+  batching = speech_dataset.Batching(seconds, 8, 9.0, order="utterances")
+  row = ModelDir(str(tmp_path / "model")).evaluations()[-1]
+  assert row["global_step"] == batching.num_batches(0) + batching.num_batches(1)
+  too_short = runs.arguments(tones_dir, str(tmp_path / "none"), "--max_duration=0.1")
+  with pytest.raises(UserError, match=r"all 22 utterances are left out.*lasts .* more than --max_duration=0\.1"):
+    deep_speech.run_deep_speech(runs.parse(*too_short))
+
+
 def test_a_kernel_that_cannot_be_had_is_refused(tones_dir, tmp_path):
   options = runs.arguments(tones_dir, str(tmp_path), "--rnn_kernel=cudnn")
   with pytest.raises(UserError, match="--rnn_kernel=cudnn .*--rnn_kernel=auto"):

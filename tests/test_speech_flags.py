@@ -14,6 +14,7 @@ from absl import flags
 import deep_speech_model
 import settings
 import speech_flags
+from data import batches
 from layers import cudnn
 from official_utils.flags import core as flags_core
 from official_utils.misc.errors import UserError
@@ -47,11 +48,17 @@ _NEW_FLAGS = {
   "warmup_steps": 0,
   "clip_norm": None,
   "on_unknown": "error",
+  "min_text_length": None,
+  "max_text_length": None,
+  "max_duration": None,
   "show_samples": 0,
   "rnn_kernel": "auto",
   "dtype": "fp32",
   "loss_scale": None,
   "batch_seconds": None,
+  "epoch_order": "batches",
+  "eval_every_minutes": None,
+  "best_metric": "wer",
   "feature_cache_dir": None,
   "seed": 1,
   "num_parallel_calls": None,
@@ -172,6 +179,21 @@ def test_the_defaults_pass():
     (["--stop_threshold=-1"], "--stop_threshold=-1"),
     (["--num_gpus=-2"], "--num_gpus=-2 is out of range; give a number of GPUs, 0 for the CPU or -1 for all GPUs"),
     (["--seed=-1"], "--seed=-1"),
+    (["--min_text_length=0"], "--min_text_length=0 is out of range; give a number of characters, 1 or more"),
+    (["--max_text_length=-3"], "--max_text_length=-3"),
+    (["--max_duration=0"], "--max_duration=0.0 is out of range; give a number of seconds above 0, such as 20"),
+    (["--max_duration=nan"], "--max_duration=nan"),
+    (["--eval_every_minutes=0"], "--eval_every_minutes=0.0 is out of range; give a number of minutes above 0"),
+    (["--eval_every_minutes=inf"], "--eval_every_minutes=inf"),
+    (["--epoch_order=sorted", "--nosortagrad"], "--nosortagrad means nothing with --epoch_order=sorted"),
+    (
+      ["--epochs_between_evals=1", "--eval_every_minutes=30"],
+      "--epochs_between_evals=1 and --eval_every_minutes=30 both say when to evaluate; give one of them",
+    ),
+    (
+      ["--min_text_length=5", "--max_text_length=4"],
+      "--min_text_length=5 is above --max_text_length=4, which leaves nothing to train on",
+    ),
     (["--model_dir="], "--model_dir is empty"),
     (["--stride_ms=21"], "--stride_ms=21 is longer than --window_ms=20"),
     (["--sample_rate=100"], "--window_ms=20 is 2 samples at 100 Hz"),
@@ -191,6 +213,9 @@ def test_wrong_values_are_refused(arguments, message):
 def test_edges_pass():
   speech_flags.check_flags(_parse("--num_gpus=-1", "--stride_ms=20", "--wer_threshold=0", "--hooks=PROFILERHOOK"))
   speech_flags.check_flags(_parse("--sample_rate=1000", "--window_ms=3", "--stride_ms=1", "--all_reduce_alg=nccl"))
+  speech_flags.check_flags(_parse("--min_text_length=4", "--max_text_length=4", "--eval_every_minutes=0.1"))
+  speech_flags.check_flags(_parse("--epoch_order=sorted", "--sortagrad"))
+  speech_flags.check_flags(_parse("--epoch_order=utterances", "--nosortagrad"))
 
 
 def test_wer_threshold_has_two_names():
@@ -252,3 +277,4 @@ def test_the_choices_are_those_of_what_they_choose():
   assert set(settings.declarations()["rnn_type"].choices) == set(deep_speech_model.SUPPORTED_RNNS)
   assert training_flags.RNN_KERNELS == cudnn.RNN_KERNELS
   assert tuple(schedules.SHAPES) == training_flags.LEARNING_RATE_SCHEDULES
+  assert batches.ORDERS == training_flags.EPOCH_ORDERS

@@ -38,6 +38,7 @@ class Options:
   batch_size: int
   batch_seconds: float | None
   sortagrad: bool
+  epoch_order: str
   seed: int
   hooks: Sequence[str]
   num_parallel_calls: int | None
@@ -84,7 +85,12 @@ class Run:
     train_set = self._sets["train"]
     self._longest = max(train_set.seconds)
     self._batching = Batching(
-      train_set.seconds, options.batch_size, options.batch_seconds, options.sortagrad, options.seed
+      train_set.seconds,
+      options.batch_size,
+      options.batch_seconds,
+      options.sortagrad,
+      options.seed,
+      options.epoch_order,
     )
     self.labels = train_set.speech_labels
     self.model_dir = ModelDir(options.model_dir)
