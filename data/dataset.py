@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import threading
+import weakref
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -109,6 +111,7 @@ class DeepSpeechDataset:
     self.failure: Exception | None = None
     # Paths of utterances that turned out too short.
     self._too_short: set[str] = set()
+    self._passes: weakref.WeakSet[_Passes] = weakref.WeakSet()
 
     features, cache_dir = self.audio_featurizer, config.feature_cache_dir
     self._cache = FeatureCache(cache_dir, features.cache_key(), features.num_bins) if cache_dir else None
@@ -174,6 +177,11 @@ class DeepSpeechDataset:
     entry = self.entries[index]
     labels = compute_label_feature(entry.transcript, self.text_featurizer.token_to_index)
     return Example(index, self._features(entry.path), labels)
+
+  def close_passes(self) -> None:
+    """Stop reading ahead for iterators that were left before their end, as interrupted training leaves them."""
+    for passes in list(self._passes):
+      passes.close()
 
   def _features(self, path: str) -> np.ndarray:
     """Read audio and compute its features, or take them from the cache: [frames, bins] of `feature_dtype`."""
@@ -292,6 +300,9 @@ class _Passes:
     self._length = len(batches) * num_replicas
     self._ids = itertools.count()
     self._running: dict[int, Generator[Batch, None, None]] = {}
+    # A thread of TensorFlow may still ask for a batch while passes are closed.
+    self._lock = threading.Lock()
+    dataset._passes.add(self)
 
   def __len__(self) -> int:
     """Count the batches, one for each replica."""
@@ -305,12 +316,21 @@ class _Passes:
 
   def next_batch(self, pass_id: int, number: int) -> Batch:
     """Return the next batch of a pass, which has this number; the last one ends the pass."""
-    # TensorFlow reports an exception raised here as text within text; the run loop needs the exception itself.
-    try:
-      batch = next(self._running[pass_id])
-      if number == self._length - 1:
-        self._running.pop(pass_id).close()
-    except Exception as error:
-      self._dataset.failure = self._dataset.failure or error
-      raise
-    return batch
+    with self._lock:
+      if pass_id not in self._running:
+        raise RuntimeError("this pass over the data is closed")
+      # TensorFlow reports an exception raised here as text within text; the run loop needs the exception itself.
+      try:
+        batch = next(self._running[pass_id])
+        if number == self._length - 1:
+          self._running.pop(pass_id).close()
+      except Exception as error:
+        self._dataset.failure = self._dataset.failure or error
+        raise
+      return batch
+
+  def close(self) -> None:
+    """End the passes that are not at their end; they give no batch any more."""
+    with self._lock:
+      while self._running:
+        self._running.popitem()[1].close()

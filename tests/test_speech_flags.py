@@ -19,7 +19,7 @@ from layers import cudnn
 from official_utils.flags import core as flags_core
 from official_utils.misc.errors import UserError
 from speech_flags import data_flags, model_flags, training_flags
-from training import schedules
+from training import model_dir, schedules
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _ORIGINAL = fixture_files.load_json("flags")["deep_speech"]
@@ -278,3 +278,4 @@ def test_the_choices_are_those_of_what_they_choose():
   assert training_flags.RNN_KERNELS == cudnn.RNN_KERNELS
   assert tuple(schedules.SHAPES) == training_flags.LEARNING_RATE_SCHEDULES
   assert batches.ORDERS == training_flags.EPOCH_ORDERS
+  assert tuple(model_dir.BEST_METRICS) == training_flags.BEST_METRICS

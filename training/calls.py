@@ -19,7 +19,7 @@ NO_HOOKS = {"save_summary_steps": 0, "log_step_count_steps": None}
 
 @contextlib.contextmanager
 def one_graph(chosen: speech_dataset.DeepSpeechDataset) -> Iterator[None]:
-  """Release the graph at the end, and turn TensorFlow's errors into the input's own error or a UserError.
+  """Release graph and input at the end, and turn TensorFlow's errors into the input's own error or a UserError.
 
   Args:
     chosen: the set that the call reads.
@@ -43,6 +43,7 @@ def one_graph(chosen: speech_dataset.DeepSpeechDataset) -> Iterator[None]:
       "--clip_norm=5, and start again"
     ) from None
   finally:
+    chosen.close_passes()
     log.removeFilter(_is_news)
 
 

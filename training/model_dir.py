@@ -5,6 +5,7 @@ import fcntl
 import glob
 import itertools
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -28,15 +29,13 @@ EVAL_FILE = "eval.jsonl"
 BEST_FOLDER = "best_checkpoint"
 # What stands for it where a checkpoint is asked for.
 BEST = "best"
+# By the name of each metric, the lower the better: the number of a row that tells which evaluation is the best, and the
+# one that decides between equals.
+BEST_METRICS = {"wer": ("WER", "CER"), "cer": ("CER", "WER"), "loss": ("eval_loss", "WER")}
 # Locked by the process that trains there.
 LOCK_FILE = ".lock"
 # A folder with all of these is one of our model_dirs.
 MARKER_FILES = (FLAGS_FILE, SETTINGS_FILE, LABELS_FILE)
-
-
-def _goodness(row: Mapping[str, Any]) -> tuple[float, float]:
-  """Return the key that sorts evaluations, the best first."""
-  return row["WER"], row.get("CER", 0)
 
 
 class ModelDir:
@@ -46,8 +45,16 @@ class ModelDir:
     path: the folder.
   """
 
-  def __init__(self, path: str):
+  def __init__(self, path: str, best_metric: str | None = None):
+    """Name the folder, which need not be there.
+
+    Args:
+      path: the folder.
+      best_metric: the name in BEST_METRICS of what makes an evaluation the best; None for what the newest run in the
+        folder goes by.
+    """
     self.path = path
+    self._best_metric = best_metric
 
   def prepare(
     self,
@@ -148,16 +155,19 @@ class ModelDir:
     return rows
 
   def evaluation_after(self, epoch: int) -> dict[str, Any] | None:
-    """Find the newest row that was written after this many epochs."""
-    return next((row for row in reversed(self.evaluations()) if row["epoch"] == epoch), None)
+    """Find the newest row that was written after this many whole epochs, of the newest checkpoint or an earlier one."""
+    step = self.global_step()
+    rows = [row for row in self.evaluations() if int(row["epoch"]) == epoch and row.get("global_step", 0) <= step]
+    return rows[-1] if rows else None
 
   def is_best(self, row: Mapping[str, Any]) -> bool:
-    """Tell whether no evaluation so far was as good by WER or, at the same WER, by CER."""
-    return all(_goodness(row) < _goodness(each) for each in self.evaluations())
+    """Tell whether no evaluation so far was as good."""
+    goodness = self._goodness()
+    return all(goodness(row) < goodness(each) for each in self.evaluations())
 
   def best_evaluation(self) -> dict[str, Any]:
     """Find the best row, the first of several equals; an empty one if there is none."""
-    return min(self.evaluations(), key=_goodness, default={})
+    return min(self.evaluations(), key=self._goodness(), default={})
 
   def best_step(self) -> int | None:
     """Find the global step of the best evaluation."""
@@ -181,6 +191,25 @@ class ModelDir:
 
   def _file(self, name: str) -> str:
     return os.path.join(self.path, name)
+
+  def _goodness(self) -> Callable[[Mapping[str, Any]], list[float]]:
+    """Return the key that sorts evaluations, the best first; rows of earlier versions lack some of the numbers."""
+    names = BEST_METRICS[self._best_metric or self._read_best_metric()]
+    return lambda row: [row.get(name, math.inf) for name in names]
+
+  def _read_best_metric(self) -> str:
+    """Read what the newest run goes by; runs of earlier versions do not say, and went by WER."""
+    path = self._file(FLAGS_FILE)
+    if not os.path.exists(path):
+      return "wer"
+    with open(path, encoding="utf-8", errors="replace") as file:
+      try:
+        metric = json.load(file).get("best_metric", "wer")
+      except (ValueError, AttributeError):
+        metric = None
+    if metric not in BEST_METRICS:
+      raise UserError(f"{path} names no best_metric of {', '.join(BEST_METRICS)}; restore it or remove it")
+    return metric
 
   def _epoch_ends(self) -> list[int] | None:
     """Read the steps at which epochs end; None if there is no such file."""
