@@ -85,7 +85,7 @@ def model_fn(
 
   Args:
     features: as `data.dataset.batched_input_fn` describes them; without "weight" all utterances count equally.
-    labels: [batch, labels] int32, None when predicting.
+    labels: [batch, labels] int32, None when predicting; where the features have "labels", predictions include losses.
     mode: one of the Estimator's ModeKeys.
     params: those of `make_estimator`; or only num_classes, as in the original, with the rest taken from the flags of
       the command line.
@@ -96,14 +96,16 @@ def model_fn(
   mask_padding, input_lengths = params["settings"].network.mask_padding, tf.squeeze(features["input_length"], axis=1)
   logits, lengths = params["network"](features["features"], input_lengths, mode == tf_estimator.ModeKeys.TRAIN)
   num_steps = tf.shape(logits)[1]
+  if not mask_padding:
+    lengths = compute_length_after_conv(tf.shape(features["features"])[1], num_steps, input_lengths)
+  labels, losses = features.get("labels", labels), None
+  if labels is not None:
+    losses = ctc_loss(features["label_length"], tf.expand_dims(lengths, axis=1), labels, logits)
   if mode == tf_estimator.ModeKeys.PREDICT:
     # The original decodes padding too.
     lengths = lengths if mask_padding else tf.fill(tf.shape(logits)[:1], num_steps)
-    predictions = evaluation.predictions(logits, lengths, features)
+    predictions = evaluation.predictions(logits, lengths, features, losses)
     return tf_estimator.EstimatorSpec(mode, predictions=predictions, scaffold=evaluation.scaffold())
-  if not mask_padding:
-    lengths = compute_length_after_conv(tf.shape(features["features"])[1], num_steps, input_lengths)
-  losses = ctc_loss(features["label_length"], tf.expand_dims(lengths, axis=1), labels, logits)
   loss = tf.reduce_sum(losses * features["weight"]) if "weight" in features else tf.reduce_mean(losses)
   if mode == tf_estimator.ModeKeys.EVAL:
     said = labels, tf.squeeze(features["label_length"], axis=1)
@@ -125,7 +127,7 @@ def generate_dataset(
   Args:
     data_dir: the manifest; the name is the original's.
     flags_obj: the parsed flags.
-    is_training: whether to augment utterances and leave out those that CTC cannot align; sets that are scored keep them.
+    is_training: whether to augment utterances and leave out what is beyond a limit or what CTC cannot align.
     settings: the model's; None takes them from the flags.
     vocabulary_file: the vocabulary; None takes it from the flags.
   """

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+# In which order the utterances of an epoch come; Batching says what each means.
+ORDERS = BATCHES, SORTED, UTTERANCES = "batches", "sorted", "utterances"
+
 
 class PlannedBatch(NamedTuple):
   """A global batch before any of it is loaded.
@@ -18,6 +21,18 @@ class PlannedBatch(NamedTuple):
 
   epoch: int
   indices: Sequence[int]
+
+
+class Position(NamedTuple):
+  """How far training is.
+
+  Attributes:
+    epoch: how many epochs are done.
+    batches: how many batches of the next epoch are done.
+  """
+
+  epoch: int
+  batches: int = 0
 
 
 class PlannedBatches(Protocol):
@@ -99,6 +114,7 @@ class Batching:
     batch_seconds: float | None = None,
     sortagrad: bool = True,
     seed: int = 1,
+    order: str = BATCHES,
   ):
     """Choose the rule.
 
@@ -109,6 +125,8 @@ class Batching:
         depend on its padded size. An utterance longer than that gets its own batch.
       sortagrad: whether the first epoch goes from short to long.
       seed: the run's seed.
+      order: that of the other epochs. BATCHES: neighbours in length share a batch, and whole batches are permuted;
+        SORTED: from short to long; UTTERANCES: all utterances are permuted and fill batches as they come.
     """
     # Above 0, so that the number of utterances that fit into a batch is finite.
     self._seconds = np.maximum(seconds, 1e-4)
@@ -116,29 +134,55 @@ class Batching:
     self._batch_seconds = batch_seconds
     self._sortagrad = sortagrad
     self._seed = seed
+    self._order = order
+    self._counts: dict[int, int] = {}
 
   def epoch(self, index: int) -> Sequence[Sequence[int]]:
     """Return the batches of an epoch, each as the indices of its utterances.
 
-    By number of utterances, they follow `epoch_order`. By duration, cutting the sorted list starts at a random place
-    below the size of the first batch, and then all batches are permuted.
+    In the order BATCHES by number of utterances, they follow `epoch_order`; by duration, cutting the sorted list starts
+    at a random place below the size of the first batch, and then all batches are permuted.
 
     Args:
       index: the epoch, from 0 on.
     """
-    if self._batch_seconds is None:
-      order = epoch_order(len(self._seconds), index, self._sortagrad, self._batch_size, self._seed)
-      return cut(order, self._batch_size)
-    if self._sortagrad and index == 0:
-      return self._cut_by_duration(0)
+    count, size = len(self._seconds), self._batch_size
     rng = random.Random(f"{self._seed}:{index}")
+    if self._order == SORTED or (self._sortagrad and index == 0):
+      return self._cut_by_duration(0) if self._batch_seconds else cut(list(range(count)), size)
+    if self._order == UTTERANCES:
+      order = list(range(count))
+      rng.shuffle(order)
+      return self._fill(order) if self._batch_seconds else cut(order, size)
+    if self._batch_seconds is None:
+      return cut(epoch_order(count, index, self._sortagrad, size, self._seed), size)
     batches = self._cut_by_duration(rng.randrange(self._fitting(0)))
     rng.shuffle(batches)
     return batches
 
   def num_batches(self, index: int) -> int:
-    """Count the batches of an epoch; by duration, epochs may differ by one."""
-    return len(self.epoch(index)) if self._batch_seconds else -(-len(self._seconds) // self._batch_size)
+    """Count the batches of an epoch; by duration, epochs may differ."""
+    if self._batch_seconds is None:
+      return -(-len(self._seconds) // self._batch_size)
+    if index not in self._counts:
+      self._counts[index] = len(self.epoch(index))
+    return self._counts[index]
+
+  def advance(self, position: Position, steps: int) -> Position:
+    """Return the position that so many steps lead to, each of them a batch."""
+    epoch, batches = position.epoch, position.batches + steps
+    while batches >= self.num_batches(epoch):
+      batches -= self.num_batches(epoch)
+      epoch += 1
+    return Position(epoch, batches)
+
+  def epochs_done(self, position: Position) -> float:
+    """Tell how many epochs are done, by number of batches: a whole number at an epoch's end, else a fraction.
+
+    The fraction has three digits and is rounded down, so that only an epoch that is done counts as one.
+    """
+    epoch, batches = position
+    return epoch + batches * 1000 // self.num_batches(epoch) / 1000 if batches else epoch
 
   def of_epochs(self, indices: Sequence[int], skip: int = 0) -> "EpochBatches":
     """Return the batches of several epochs, one epoch after the other; no batch straddles two.
@@ -155,6 +199,19 @@ class Batching:
     while start < len(self._seconds):
       batches.append(range(start, start + self._fitting(start)))
       start = batches[-1].stop
+    return batches
+
+  def _fill(self, order: Sequence[int]) -> list[list[int]]:
+    """Fill batches with utterances as they come, each as far as the longest of its utterances allows."""
+    seconds, limit = self._seconds.tolist(), self._batch_seconds
+    batches: list[list[int]] = []
+    longest = 0.0
+    for index in order:
+      longest = max(longest, seconds[index])
+      if not batches or (len(batches[-1]) + 1) * longest > limit:
+        batches.append([])
+        longest = seconds[index]
+      batches[-1].append(index)
     return batches
 
   def _fitting(self, start: int) -> int:

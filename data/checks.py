@@ -3,6 +3,7 @@
 import collections
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,32 @@ SHOWN = 5
 NumberedEntry = tuple[int, Entry]
 # An entry that is not trained on, with the reason.
 LeftOut = tuple[Entry, str]
+
+
+@dataclass(frozen=True)
+class Limits:
+  """What is trained on, the limits included, by the names of flags; None sets no limit.
+
+  Attributes:
+    min_text_length: the fewest characters of a transcript.
+    max_text_length: the most.
+    max_duration: the longest utterance in seconds.
+  """
+
+  min_text_length: int | None = None
+  max_text_length: int | None = None
+  max_duration: float | None = None
+
+  def excess(self, entry: Entry) -> str | None:
+    """Say which limit an entry with a normalised transcript breaks; None if it breaks none."""
+    length, seconds = len(entry.transcript), manifest.size_to_duration(entry.size)
+    if self.min_text_length is not None and length < self.min_text_length:
+      return f"{length} characters, less than --min_text_length={self.min_text_length}"
+    if self.max_text_length is not None and length > self.max_text_length:
+      return f"{length} characters, more than --max_text_length={self.max_text_length}"
+    if self.max_duration is not None and seconds > self.max_duration:
+      return f"lasts {seconds:.3f} s, more than --max_duration={self.max_duration:g}"
+    return None
 
 
 def check_files(rows: Sequence[NumberedEntry], data_path: str) -> None:
@@ -89,6 +116,18 @@ def _describe_unknown(
     f"{_and_more(where, len(faulty))}; leave them out with --on_unknown=drop, correct the transcripts, or give a "
     "--vocabulary_file with these characters"
   )
+
+
+def check_limits(rows: list[NumberedEntry], limits: Limits) -> tuple[list[NumberedEntry], list[LeftOut]]:
+  """Leave out the utterances, with normalised transcripts, that are beyond a limit; return those kept and the others."""
+  kept, left_out = [], []
+  for line, entry in rows:
+    excess = limits.excess(entry)
+    if excess:
+      left_out.append((entry, f"line {line}: {excess}"))
+    else:
+      kept.append((line, entry))
+  return kept, left_out
 
 
 def check_lengths(

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import threading
+import weakref
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -12,6 +14,7 @@ from data import audio, checks, manifest
 from data.augmentation.augmenter import Augmenter
 from data.augmentation.recordings import Recordings
 from data.batches import Batching, PlannedBatches, batch_wise_dataset_shuffle, cut_all, epoch_order
+from data.checks import Limits
 from data.feature_cache import STORED, FeatureCache
 from data.features import make_features
 from data.featurizer import TextFeaturizer, compute_label_feature
@@ -25,6 +28,7 @@ __all__ = [
   "Batching",
   "DatasetConfig",
   "DeepSpeechDataset",
+  "Limits",
   "batch_wise_dataset_shuffle",
   "batched_input_fn",
   "epoch_order",
@@ -69,6 +73,7 @@ class DatasetConfig:
     feature_cache_dir: the folder that keeps computed features; None keeps none. What changes samples goes without it.
     statistics: those of the training set, if its features need them; None if they are not known yet.
     augmenter: what makes the utterances harder; None leaves them as they are.
+    limits: the utterances that are used.
   """
 
   audio_config: FeatureSettings
@@ -80,6 +85,7 @@ class DatasetConfig:
   feature_cache_dir: str | None = None
   statistics: FeatureStatistics | None = None
   augmenter: Augmenter | None = None
+  limits: Limits = dataclasses.field(default_factory=Limits)
 
 
 class DeepSpeechDataset:
@@ -110,6 +116,7 @@ class DeepSpeechDataset:
     self.failure: Exception | None = None
     # Paths of utterances that turned out too short.
     self._too_short: set[str] = set()
+    self._passes: weakref.WeakSet[_Passes] = weakref.WeakSet()
 
     self.use_statistics(config.statistics)
 
@@ -119,6 +126,8 @@ class DeepSpeechDataset:
     rows, self.left_out = checks.check_characters(
       rows, config.data_path, self.text_featurizer, config.vocab_file_path, config.on_unknown
     )
+    rows, beyond = checks.check_limits(rows, config.limits)
+    self.left_out += beyond
     if config.leave_out_infeasible and output_length:
       rows, left_out = checks.check_lengths(rows, self.audio_featurizer, output_length)
       self.left_out += left_out
@@ -181,6 +190,11 @@ class DeepSpeechDataset:
     labels = compute_label_feature(entry.transcript, self.text_featurizer.token_to_index)
     return Example(index, self._features(epoch, index), labels)
 
+  def close_passes(self) -> None:
+    """Stop reading ahead for iterators that were left before their end, as interrupted training leaves them."""
+    for passes in list(self._passes):
+      passes.close()
+
   def _features(self, epoch: int, index: int) -> np.ndarray:
     """Read audio and compute its features, or take them from the cache: [frames, bins] of `feature_dtype`."""
     path, augmenter, settings = self.entries[index].path, self.config.augmenter, self.audio_featurizer.settings
@@ -232,7 +246,7 @@ class DeepSpeechDataset:
       entry, reason = self.left_out[0]
       raise UserError(
         f"{path}: all {total} utterances are left out, the first one {entry.path} ({reason}); "
-        "check the transcripts, --vocabulary_file and --stride_ms"
+        "check the transcripts, --vocabulary_file, --stride_ms and the limits that are given"
       )
 
 
@@ -327,6 +341,9 @@ class _Passes:
     self._length = len(batches) * num_replicas
     self._ids = itertools.count()
     self._running: dict[int, Generator[Batch, None, None]] = {}
+    # A thread of TensorFlow may still ask for a batch while passes are closed.
+    self._lock = threading.Lock()
+    dataset._passes.add(self)
 
   def __len__(self) -> int:
     """Count the batches, one for each replica."""
@@ -340,12 +357,21 @@ class _Passes:
 
   def next_batch(self, pass_id: int, number: int) -> Batch:
     """Return the next batch of a pass, which has this number; the last one ends the pass."""
-    # TensorFlow reports an exception raised here as text within text; the run loop needs the exception itself.
-    try:
-      batch = next(self._running[pass_id])
-      if number == self._length - 1:
-        self._running.pop(pass_id).close()
-    except Exception as error:
-      self._dataset.failure = self._dataset.failure or error
-      raise
-    return batch
+    with self._lock:
+      if pass_id not in self._running:
+        raise RuntimeError("this pass over the data is closed")
+      # TensorFlow reports an exception raised here as text within text; the run loop needs the exception itself.
+      try:
+        batch = next(self._running[pass_id])
+        if number == self._length - 1:
+          self._running.pop(pass_id).close()
+      except Exception as error:
+        self._dataset.failure = self._dataset.failure or error
+        raise
+      return batch
+
+  def close(self) -> None:
+    """End the passes that are not at their end; they give no batch any more."""
+    with self._lock:
+      while self._running:
+        self._running.popitem()[1].close()

@@ -56,5 +56,7 @@ def define_deep_speech_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Non
   recipes.define_recipe_flags(define)
   data_flags.define_mode_flags(define)
   data_flags.define_data_flags(define)
+  data_flags.define_limit_flags(define)
   model_flags.define_setting_flags(define)
   training_flags.define_training_flags(define)
+  training_flags.define_run_flags(define)

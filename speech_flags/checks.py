@@ -24,6 +24,9 @@ _RANGES = (
     "1 or more",
   ),
   (("show_samples", "keep_exports", "warmup_steps"), lambda value: value >= 0, "0 or more"),
+  (("min_text_length", "max_text_length"), lambda value: value >= 1, "a number of characters, 1 or more"),
+  (("max_duration",), lambda value: 0 < value < math.inf, "a number of seconds above 0, such as 20"),
+  (("eval_every_minutes",), lambda value: 0 < value < math.inf, "a number of minutes above 0, such as 30"),
   (("num_parallel_calls",), lambda value: 1 <= value <= 1024, "1 to 1024"),
   (
     ("inter_op_parallelism_threads", "intra_op_parallelism_threads"),
@@ -79,6 +82,7 @@ def check_flags(flags_obj: flags.FlagValues) -> None:
   values.model_settings(flags_obj)
   values.augmenter(flags_obj)
   _check_names(flags_obj)
+  _check_contradictions(flags_obj)
   values.wer_threshold(flags_obj)
 
 
@@ -105,6 +109,27 @@ def _check_training(flags_obj: flags.FlagValues) -> None:
     raise UserError(
       f"--average_checkpoints={flags_obj.average_checkpoints} takes the newest checkpoints, but "
       f"--checkpoint={flags_obj.checkpoint} names one; leave one of them out"
+    )
+
+
+def _check_contradictions(flags_obj: flags.FlagValues) -> None:
+  """Refuse pairs of flags of which one says the opposite of the other."""
+  if flags_obj.epoch_order == "sorted" and not flags_obj.sortagrad:
+    raise UserError(
+      "--nosortagrad means nothing with --epoch_order=sorted, where the first epoch goes from short to long like all "
+      "others; leave one of them out"
+    )
+  epochs, minutes = flags_obj["epochs_between_evals"], flags_obj.eval_every_minutes
+  if minutes is not None and (epochs.present or epochs.value != epochs.default):
+    raise UserError(
+      f"--epochs_between_evals={epochs.value} and --eval_every_minutes={minutes:g} both say when to evaluate; give one "
+      "of them"
+    )
+  shortest, longest = flags_obj.min_text_length, flags_obj.max_text_length
+  if shortest is not None and longest is not None and shortest > longest:
+    raise UserError(
+      f"--min_text_length={shortest} is above --max_text_length={longest}, which leaves nothing to train on; lower the "
+      "first or raise the second"
     )
 
 

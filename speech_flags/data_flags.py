@@ -24,15 +24,15 @@ def define_mode_flags(define: Callable[..., None]) -> None:
     flags.DEFINE_string,
     "checkpoint",
     None,
-    """The checkpoint to evaluate or export, such as MODEL_DIR/model.ckpt-1200, or 'best', the one in model_dir with the
-    lowest word error rate on the evaluation set. Not given: the newest in model_dir.""",
+    """The checkpoint to evaluate or export, such as MODEL_DIR/model.ckpt-1200, or 'best', the one in model_dir that did
+    best on the evaluation set (see best_metric). Not given: the newest in model_dir.""",
   )
   define(
     flags.DEFINE_integer,
     "keep_exports",
     1,
-    """How many exports to keep, both of the best models (by word error rate on the evaluation set) and of the last;
-    0 exports nothing while training.""",
+    """How many exports to keep, both of the best models (see best_metric) and of the last; 0 exports nothing while
+    training.""",
   )
 
 
@@ -90,4 +90,27 @@ def define_data_flags(define: Callable[..., None]) -> None:
     """What makes training speech harder, as NAME or NAME[KEY=VALUE,...], such as noise[p=0.5,snr=10..20]; 'none' drops
     those before it. `python data/augment.py --help` lists the names and keys. Evaluation is never augmented. To apply
     several in their order""",
+  )
+
+
+def define_limit_flags(define: Callable[..., None]) -> None:
+  """Define the flags for which utterances are trained on."""
+  define(
+    flags.DEFINE_integer,
+    "min_text_length",
+    None,
+    "The fewest characters, spaces included, of a transcript that is trained on. Not given: no limit.",
+  )
+  define(
+    flags.DEFINE_integer,
+    "max_text_length",
+    None,
+    "The most characters, spaces included, of a transcript that is trained on. Not given: no limit.",
+  )
+  define(
+    flags.DEFINE_float,
+    "max_duration",
+    None,
+    """The longest utterance that is trained on, in seconds according to the manifest. Not given: no limit. Sets that are
+    scored keep all of theirs.""",
   )

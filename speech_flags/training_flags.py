@@ -7,6 +7,8 @@ from absl import flags
 RNN_KERNELS = ("auto", "native", "cudnn", "compiled")
 LEARNING_RATE_SCHEDULES = ("constant", "cosine", "noam", "exponential", "plateau")
 OPTIMIZERS = ("adam", "adamw", "nesterov", "momentum")
+EPOCH_ORDERS = ("batches", "sorted", "utterances")
+BEST_METRICS = ("wer", "cer", "loss")
 
 
 def define_training_flags(define: Callable[..., None]) -> None:
@@ -129,4 +131,32 @@ def _define_optimizer_flags(define: Callable[..., None]) -> None:
     1,
     """With the modes 'evaluate' and 'export': take the mean of so many of the newest checkpoints in model_dir. In
     training: keep at least so many; 5 are kept in any case.""",
+  )
+
+
+def define_run_flags(define: Callable[..., None]) -> None:
+  """Define the flags for how a run goes through epochs and cycles."""
+  define(
+    flags.DEFINE_enum,
+    "epoch_order",
+    "batches",
+    """The order within an epoch: 'batches' shuffles whole batches of utterances of about the same length, 'utterances'
+    shuffles all utterances, which fill batches as they come, 'sorted' goes from short to long in every epoch.""",
+    enum_values=EPOCH_ORDERS,
+  )
+  define(
+    flags.DEFINE_float,
+    "eval_every_minutes",
+    None,
+    """Evaluate, export and so on after so many minutes of training, in the middle of an epoch too, and then go on with
+    the next batch. Not given: after epochs_between_evals epochs.""",
+  )
+  define(
+    flags.DEFINE_enum,
+    "best_metric",
+    "wer",
+    """What makes a model the best, the lower the better: the word error rate or the character error rate of the
+    evaluation set, or 'loss', the mean of its utterances' CTC losses. With modes 'evaluate' and 'export', what the model
+    was trained with counts.""",
+    enum_values=BEST_METRICS,
   )

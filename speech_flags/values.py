@@ -96,8 +96,13 @@ def augmenter(flags_obj: flags.FlagValues) -> "Augmenter | None":
 
 def dataset_options(flags_obj: flags.FlagValues, is_training: bool) -> dict[str, Any]:
   """Return the fields of a data set's configuration that follow from the flags alone, for training or for scoring."""
-  names = ("sortagrad", "on_unknown", "feature_cache_dir")
-  return {name: flags_obj[name].value for name in names} | {"augmenter": augmenter(flags_obj) if is_training else None}
+  options = {name: flags_obj[name].value for name in ("sortagrad", "on_unknown", "feature_cache_dir")}
+  if is_training:
+    # Only here, as above.
+    from data.checks import Limits
+
+    options |= {"augmenter": augmenter(flags_obj), "limits": Limits(**plain_values(flags_obj, Limits))}
+  return options
 
 
 def export_dir(flags_obj: flags.FlagValues) -> str:

@@ -10,14 +10,15 @@ from training.actions import Cycle
 from training.evaluation import Evaluation
 from training.model_dir import ModelDir
 
-EVALUATION = Evaluation(scoring.score(["a b", "c d"], ["a b", "c"]), 70)
+EVALUATION = Evaluation(scoring.score(["a b", "c d"], ["a b", "c"]), 2.5, 70)
 
 
 def test_an_evaluation_adds_its_numbers_and_its_time():
   cycle = Cycle(3, {"epoch": 3, "loss": 1.5})
   actions.evaluate(lambda: EVALUATION)(cycle)
   assert cycle.evaluation is EVALUATION
-  assert list(cycle.row) == ["epoch", "loss", "WER", "CER", "mean_WER", "mean_CER", "global_step", "eval_seconds"]
+  rates = ["WER", "CER", "mean_WER", "mean_CER"]
+  assert list(cycle.row) == ["epoch", "loss", *rates, "eval_loss", "global_step", "eval_seconds"]
   assert (cycle.row["WER"], cycle.row["global_step"]) == (0.25, 70)
   assert cycle.row["eval_seconds"] >= 0
 

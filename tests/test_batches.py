@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from data.batches import Batching, PlannedBatch, batch_wise_dataset_shuffle, cut, epoch_order
+from data.batches import (
+  ORDERS,
+  SORTED,
+  UTTERANCES,
+  Batching,
+  PlannedBatch,
+  Position,
+  batch_wise_dataset_shuffle,
+  cut,
+  epoch_order,
+)
 
 SHUFFLES = fixture_files.load_json("shuffle")
 
@@ -143,12 +153,85 @@ def test_the_batches_of_several_epochs_come_one_after_the_other_as_often_as_want
   limit=st.one_of(st.none(), st.floats(1, 60)),
   skip=st.integers(0, 200),
   seed=st.integers(0, 99),
+  order=st.sampled_from(ORDERS),
 )
-def test_batches_can_begin_anywhere(size, limit, skip, seed):
-  batching = Batching(np.linspace(1, 9, size), 3, limit, seed=seed)
+def test_batches_can_begin_anywhere(size, limit, skip, seed, order):
+  batching = Batching(np.linspace(1, 9, size), 3, limit, seed=seed, order=order)
   whole, rest = batching.of_epochs([0, 1, 2]), batching.of_epochs([0, 1, 2], skip)
   assert list(rest) == list(whole)[skip:]
   assert len(rest) == len(list(rest))
+
+
+@hypothesis.given(
+  seconds=LENGTHS,
+  limit=st.one_of(st.none(), st.floats(1, 200)),
+  epoch=st.integers(0, 5),
+  sortagrad=st.booleans(),
+  seed=st.integers(0, 1000),
+  order=st.sampled_from(ORDERS),
+)
+def test_in_each_order_an_utterance_comes_once_an_epoch_and_no_batch_is_too_large(
+  seconds, limit, epoch, sortagrad, seed, order
+):
+  batching = Batching(seconds, 8, limit, sortagrad, seed, order)
+  batches = batching.epoch(epoch)
+  assert sorted(index for batch in batches for index in batch) == list(range(len(seconds)))
+  assert len(batches) == batching.num_batches(epoch)
+  assert all(batches)
+  for batch in batches:
+    if limit is None:
+      assert len(batch) <= 8
+    else:
+      assert len(batch) * max(seconds[index] for index in batch) <= limit or len(batch) == 1
+  # Another object knows the same of an epoch, whatever was asked of it before.
+  again = Batching(seconds, 8, limit, sortagrad, seed, order)
+  again.epoch(epoch + 1)
+  assert list(map(list, again.epoch(epoch))) == list(map(list, batches))
+
+
+@pytest.mark.parametrize("limit", [None, 60.0])
+def test_the_orders_of_epochs(limit):
+  def flat(order, epoch, sortagrad=False, seed=1):
+    batches = Batching(np.linspace(1, 15, 200), 8, limit, sortagrad, seed, order).epoch(epoch)
+    return [index for batch in batches for index in batch]
+
+  in_turn = list(range(200))
+  assert all(flat(SORTED, epoch) == in_turn for epoch in range(4))
+  assert all(flat(order, 0, sortagrad=True) == in_turn for order in ORDERS)
+  for order in ORDERS:
+    assert flat(order, 1, sortagrad=True) == flat(order, 1)
+  orders = {tuple(flat(UTTERANCES, epoch, seed=seed)) for epoch in range(20) for seed in (1, 2)}
+  assert len(orders) == 40
+  # Any utterance may follow any other.
+  assert len({(order[0], order[1]) for order in orders}) > 35
+
+
+def test_utterances_as_they_come_fill_batches_as_far_as_the_longest_allows():
+  seconds = [1.0, 2.0, 3.0, 9.0]
+  assert Batching(seconds, 8, 6.0)._fill([0, 1, 2, 3, 1, 0, 0, 0]) == [[0, 1], [2], [3], [1, 0, 0], [0]]
+
+
+@hypothesis.given(
+  size=st.integers(1, 40), limit=st.one_of(st.none(), st.floats(1, 60)), steps=st.lists(st.integers(0, 30), max_size=6)
+)
+def test_a_position_follows_from_the_number_of_steps(size, limit, steps):
+  batching, position = Batching(np.linspace(1, 9, size), 3, limit), Position(0)
+  whole = list(batching.of_epochs(range(200)))
+  for count in steps:
+    position = batching.advance(position, count)
+  done = sum(steps)
+  assert next(iter(batching.of_epochs(range(position.epoch, 200), position.batches))) == whole[done]
+  assert sum(map(batching.num_batches, range(position.epoch))) + position.batches == done
+  epochs = batching.epochs_done(position)
+  assert int(epochs) == position.epoch
+  assert position.batches or epochs == position.epoch
+  assert epochs - position.epoch == pytest.approx(position.batches / batching.num_batches(position.epoch), abs=1e-3)
+
+
+def test_a_part_of_an_epoch_is_a_fraction_that_never_makes_it_whole():
+  batching = Batching([1.0] * 30_000, 1)
+  done = [batching.epochs_done(position) for position in (Position(7), Position(7, 7500), Position(7, 29_999))]
+  assert list(map(str, done)) == ["7", "7.25", "7.999"]
 
 
 @pytest.mark.parametrize("case", SHUFFLES["cases"], ids=str)

@@ -3,9 +3,13 @@
 import logging
 import os
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 from small_corpora import make_corpus, names_of, open_dataset
 
+from data import manifest
+from data.checks import Limits, check_limits
 from data.vocabulary import steps_needed
 from official_utils.misc.errors import UserError
 
@@ -42,6 +46,47 @@ def test_unknown_characters_can_be_left_out_by_name(tmp_path, caplog):
   assert "2 of 3 utterances" in caplog.text
 
 
+def test_utterances_beyond_a_limit_are_left_out_by_name(tmp_path, caplog):
+  # Characters are those of the labels: lower-cased, without the spaces around them.
+  texts = ["a", "ab", " A b ", "abcd", "abcde"]
+  data_path = make_corpus(tmp_path, [(0.5, text) for text in texts])
+  with caplog.at_level(logging.WARNING):
+    dataset = open_dataset(data_path, limits=Limits(min_text_length=2, max_text_length=4))
+  assert names_of(dataset) == ["1.wav", "2.wav", "3.wav"]
+  reasons = {os.path.basename(entry.path): reason for entry, reason in dataset.left_out}
+  assert reasons == {
+    "0.wav": "line 2: 1 characters, less than --min_text_length=2",
+    "4.wav": "line 6: 5 characters, more than --max_text_length=4",
+  }
+  assert "2 of 5 utterances" in caplog.text
+  seconds = [(5.0, "a"), (5.001, "a"), (0.2, "a")]
+  dataset = open_dataset(make_corpus(tmp_path, seconds), limits=Limits(max_duration=5))
+  assert names_of(dataset) == ["2.wav", "0.wav"]
+  assert [reason for _, reason in dataset.left_out] == ["line 3: lasts 5.001 s, more than --max_duration=5"]
+
+
+@hypothesis.given(
+  utterances=st.lists(st.tuples(st.text("ab ", max_size=9), st.integers(0, 9))),
+  shortest=st.one_of(st.none(), st.integers(0, 9)),
+  longest=st.one_of(st.none(), st.integers(0, 9)),
+  seconds=st.one_of(st.none(), st.integers(0, 9)),
+)
+def test_every_utterance_within_the_limits_is_kept_in_its_place(utterances, shortest, longest, seconds):
+  rows = [
+    (line, manifest.Entry(f"{line}.wav", manifest.duration_to_size(duration), text))
+    for line, (text, duration) in enumerate(utterances)
+  ]
+  kept, left_out = check_limits(rows, Limits(shortest, longest, seconds))
+  assert [line for line, _ in kept] == [
+    line
+    for line, (text, duration) in enumerate(utterances)
+    if (shortest is None or shortest <= len(text))
+    and (longest is None or len(text) <= longest)
+    and (seconds is None or duration <= seconds)
+  ]
+  assert sorted([entry for _, entry in kept] + [entry for entry, _ in left_out]) == sorted(entry for _, entry in rows)
+
+
 def test_utterances_that_cannot_be_aligned_are_left_out_with_the_numbers(tmp_path):
   # 0.3 s are 29 frames and 8 output steps.
   data_path = make_corpus(tmp_path, [(0.3, "abcdefgh"), (0.3, "abcdefghi"), (0.3, "aabbccd"), (0.3, "aabbc")])
@@ -64,6 +109,8 @@ def test_nothing_left_is_an_error(tmp_path):
   data_path = make_corpus(tmp_path, [(0.3, "abcdefghi")])
   with pytest.raises(UserError, match=r"all 1 utterances are left out.*0\.wav \(line 2: 9 labels"):
     open_dataset(data_path)
+  with pytest.raises(UserError, match=r"\(line 2: 9 characters, more than --max_text_length=8\); .* limits"):
+    open_dataset(data_path, limits=Limits(max_text_length=8))
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,23 @@ def test_two_iterators_do_not_disturb_each_other_and_no_thread_is_left(corpus):
   assert not left
 
 
+def test_an_iterator_that_is_left_before_its_end_can_be_closed(corpus):
+  before = set(threading.enumerate())
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    iterator = tf.compat.v1.data.make_initializable_iterator(ordered_input_fn(1, corpus, [range(12)], num_threads=2))
+    following = iterator.get_next()[0]["index"]
+    session.run(iterator.initializer)
+    assert session.run(following).item() == 0
+    corpus.close_passes()
+    left = {thread for thread in set(threading.enumerate()) - before if "ThreadPoolExecutor" in thread.name}
+    assert not left
+    # Those that TensorFlow has fetched already are still there.
+    with pytest.raises(tf.errors.OpError, match="this pass over the data is closed"):
+      for _ in range(11):
+        session.run(following)
+  assert corpus.failure is None
+
+
 @pytest.mark.parametrize("num_replicas", [1, 3])
 def test_batches_by_duration_reach_tensorflow_for_any_number_of_replicas(corpus, num_replicas):
   seconds = [manifest.size_to_duration(entry.size) for entry in corpus.entries]

@@ -190,6 +190,22 @@ def test_the_test_set_is_scored_with_the_best_model_though_it_got_worse(tones_di
 SCHEDULED = ["--learning_rate_schedule=cosine", "--warmup_steps=2", "--clip_norm=5", "--learning_rate=0.01"]
 
 
+@pytest.mark.parametrize(("metric", "key"), [("cer", "CER"), ("loss", "eval_loss")])
+def test_the_best_model_goes_by_the_metric_asked_for(metric, key, tones_dir, tmp_path, capsys):
+  model_dir, test_set = str(tmp_path / "model"), f"{tones_dir}/test.tsv"
+  options = [f"--best_metric={metric}", "--train_epochs=4", "--learning_rate=0.02", f"--test_data_dir={test_set}"]
+  results = deep_speech.run_deep_speech(runs.parse(*runs.arguments(tones_dir, model_dir, *options)))
+  rows = ModelDir(model_dir).evaluations()
+  best = min(rows, key=lambda row: (row[key], row["WER"]))
+  assert results["global_step"] == best["global_step"]
+  assert f"(epoch {best['epoch']}, the best of the evaluation set)" in capsys.readouterr().out
+  assert os.listdir(f"{model_dir}/export/best") == [str(best["global_step"])]
+  # What was trained with this metric needs not be told again.
+  in_mode = ["--mode=evaluate", "--checkpoint=best", f"--model_dir={model_dir}", f"--eval_data_dir={test_set}"]
+  (row,) = deep_speech.evaluate_checkpoint(runs.parse(*in_mode, "--num_gpus=0"))
+  assert row == {"manifest": test_set, **results}
+
+
 def test_an_interrupted_run_follows_the_same_learning_rate(tones_dir, tmp_path):
   """The threshold ends the first run after an epoch; what is told apart is the weights to the last bit."""
   weights = {}
@@ -209,6 +225,42 @@ def test_an_interrupted_run_follows_the_same_learning_rate(tones_dir, tmp_path):
   deep_speech.run_deep_speech(runs.parse(*options, "--learning_rate_schedule=cosine"))
   row = ModelDir(str(tmp_path / "in parts")).evaluations()[-1]
   assert row["learning_rate"] == pytest.approx(0.0005 * (1 + math.cos(math.pi * 11 / 12)) / 2, rel=1e-4)
+
+
+def test_time_may_end_a_cycle_anywhere_and_training_goes_on_with_the_next_batch(tones_dir, tmp_path, capsys):
+  """Each cycle is a step, as no step takes less time; in the end the weights are the same to the last bit."""
+  weights = {}
+  for name, options in {"at once": ["--epochs_between_evals=2"], "in parts": ["--eval_every_minutes=1e-9"]}.items():
+    options += [*SCHEDULED, "--train_epochs=2", "--epoch_order=utterances", "--keep_exports=0"]
+    deep_speech.run_deep_speech(runs.parse(*runs.arguments(tones_dir, str(tmp_path / name), *options)))
+    reader = tf.train.load_checkpoint(str(tmp_path / name))
+    weights[name] = {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map()}
+  for key, value in weights["at once"].items():
+    np.testing.assert_array_equal(weights["in parts"][key], value, err_msg=key)
+  model_dir = ModelDir(str(tmp_path / "in parts"))
+  rows = model_dir.evaluations()
+  assert [(row["epoch"], row["global_step"]) for row in rows] == list(
+    zip([0.333, 0.666, 1, 1.333, 1.666, 2], range(1, 7), strict=True)
+  )
+  assert [round(row["utterances_per_second"] * row["train_seconds"]) for row in rows] == [8, 8, 6] * 2
+  output = capsys.readouterr().out
+  assert "epoch 0.333/2  loss" in output
+  assert "epoch 2/2  loss" in output
+  # The file says where epochs end, as it does for any other run.
+  assert [model_dir.ends_epoch(epoch) for epoch in (1, 2)] == [False, True]
+  assert model_dir.completed_epochs(3) == 2
+  options = runs.arguments(tones_dir, str(tmp_path / "in parts"), "--train_epochs=3", "--keep_exports=0")
+  deep_speech.run_deep_speech(runs.parse(*options))
+  assert model_dir.evaluations()[-1]["epoch"] == 3
+
+
+def test_a_threshold_met_within_an_epoch_ends_training_for_good(tones_dir, tmp_path, capsys):
+  options = ["--eval_every_minutes=1e-9", "--wer_threshold=1000", "--train_epochs=5", "--keep_exports=0"]
+  options = runs.arguments(tones_dir, str(tmp_path), *options)
+  for _ in range(2):
+    deep_speech.run_deep_speech(runs.parse(*options))
+    assert "after epoch 0.333 is at or below the threshold 1000" in capsys.readouterr().out
+  assert ModelDir(str(tmp_path)).global_step() == 1
 
 
 def test_a_warm_up_longer_than_the_run_is_refused(tones_dir, tmp_path):
@@ -296,6 +348,29 @@ def test_batches_by_duration_half_precision_and_a_cache(tones_dir, tmp_path, cap
     UserError, match="holds loss_scale/current_loss_scale, .* give --optimizer.* --loss_scale as before"
   ):
     deep_speech.run_deep_speech(flags_obj)
+
+
+def test_limits_are_for_training_alone(tones_dir, tmp_path, capsys):
+  texts = [len(entry.transcript) for entry in manifest.read_manifest(f"{tones_dir}/train.tsv")]
+  shortest, longest = sorted(texts)[5], sorted(texts)[-5]
+  kept = sum(shortest <= length <= longest for length in texts)
+  options = [f"--min_text_length={shortest}", f"--max_text_length={longest}", "--epoch_order=utterances"]
+  options += [f"--test_data_dir={tones_dir}/test.tsv", "--train_epochs=2", "--batch_seconds=9", "--keep_exports=0"]
+  deep_speech.run_deep_speech(runs.parse(*runs.arguments(tones_dir, str(tmp_path / "model"), *options)))
+  lines = capsys.readouterr().out.splitlines()
+  assert [re.sub(" of .*,", ",", line) for line in lines[:3]] == [
+    f"train: {kept} utterances, {22 - kept} left out",
+    "eval: 6 utterances, 0 left out",
+    "test: 5 utterances, 0 left out",
+  ]
+  flags_obj = runs.parse(*runs.arguments(tones_dir, str(tmp_path / "model"), *options))
+  seconds = deep_speech.generate_dataset(flags_obj.train_data_dir, flags_obj).seconds
+  batching = speech_dataset.Batching(seconds, 8, 9.0, order="utterances")
+  row = ModelDir(str(tmp_path / "model")).evaluations()[-1]
+  assert row["global_step"] == batching.num_batches(0) + batching.num_batches(1)
+  too_short = runs.arguments(tones_dir, str(tmp_path / "none"), "--max_duration=0.1")
+  with pytest.raises(UserError, match=r"all 22 utterances are left out.*lasts .* more than --max_duration=0\.1"):
+    deep_speech.run_deep_speech(runs.parse(*too_short))
 
 
 def test_a_kernel_that_cannot_be_had_is_refused(tones_dir, tmp_path):

@@ -19,6 +19,7 @@ import soundfile
 import scoring
 from data import manifest
 from official_utils.lazy import tf
+from training.model_dir import ModelDir
 
 WAIT = r"(?: \(\d+% of the time waiting for input\))?"
 BEST = r"\(epoch \d+, the best of the evaluation set\)"
@@ -136,6 +137,33 @@ def test_killed_in_the_middle_it_goes_on(tones_dir, tmp_path):
   assert done.returncode == 0, done.stderr
   rows = [json.loads(line) for line in (model_dir / "eval.jsonl").read_text().splitlines()]
   assert [row["epoch"] for row in rows] == list(range(1, epochs + 3))
+
+
+def read_rows(model_dir) -> list[dict]:
+  path = model_dir / "eval.jsonl"
+  return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_killed_between_evaluations_within_an_epoch_it_goes_on(tones_dir, tmp_path):
+  """Every step takes longer than the time from one evaluation to the next; an epoch has three."""
+  model_dir = tmp_path / "model"
+  options = [*runs.arguments(tones_dir, "model"), "--eval_every_minutes=1e-9", "--best_metric=loss", "--keep_exports=0"]
+  command = [sys.executable, os.path.join(runs.ROOT, "deep_speech.py"), *options, "--train_epochs=200"]
+  process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+  while len(read_rows(model_dir)) < 2 and process.poll() is None:
+    time.sleep(0.1)
+  process.kill()
+  assert process.wait() == -signal.SIGKILL
+  before, epochs = len(read_rows(model_dir)), ModelDir(str(model_dir)).completed_epochs(3)
+  done = runs.start(tmp_path, *options, f"--train_epochs={epochs + 1}")
+  assert done.returncode == 0, done.stderr
+  rows = read_rows(model_dir)
+  assert [row["epoch"] for row in rows[:2]] == [0.333, 0.666]
+  # The epoch is trained anew, as any other that was interrupted.
+  assert [row["epoch"] for row in rows[before:]][-3:] == [epochs + 0.333, epochs + 0.666, epochs + 1]
+  assert f"epoch {epochs + 0.333}/{epochs + 1}  loss" in done.stdout
+  best = min(rows, key=lambda row: row["eval_loss"])
+  assert os.path.exists(model_dir / "best_checkpoint" / f"model.ckpt-{best['global_step']}.index")
 
 
 def test_a_terminal_shows_how_far_training_is(tones_dir, tmp_path):

@@ -35,18 +35,21 @@ def test_agrees_with_the_estimators_evaluate(trained):
   greedy = decoder.GreedyDecoder(chosen.speech_labels, wants=decoder.CLASSES)
   evaluated = evaluation.evaluate(estimator, greedy, chosen.entries, bind([range(22)]))
   results = evaluated.results()
-  assert set(results) == {"WER", "CER", "mean_WER", "mean_CER", "global_step"}
+  assert set(results) == {"WER", "CER", "mean_WER", "mean_CER", "eval_loss", "global_step"}
   assert results["global_step"] == metrics["global_step"] == 9
   assert metrics["WER"] == pytest.approx(results["WER"], rel=1e-5)
   assert metrics["CER"] == pytest.approx(results["CER"], rel=1e-5)
   assert 0 < metrics["loss"] < 1000
   # Batches in another order, entries paired by their index all the same.
   backwards = bind([list(reversed(range(22)))])
-  assert evaluation.evaluate(estimator, greedy, chosen.entries, backwards) == evaluated
-  assert deep_speech.evaluate_model(estimator, chosen.speech_labels, chosen.entries, backwards) == results
+  again = evaluation.evaluate(estimator, greedy, chosen.entries, backwards)
+  assert again.score == evaluated.score
+  # Sums within the network depend on what shares a batch by their rounding.
+  assert again.loss == pytest.approx(evaluated.loss, rel=1e-6)
+  assert deep_speech.evaluate_model(estimator, chosen.speech_labels, chosen.entries, backwards) == again.results()
   # A decoder of log-probabilities hears the same.
   of_log_probs = decoder.GreedyDecoder(chosen.speech_labels)
-  assert evaluation.evaluate(estimator, of_log_probs, chosen.entries, backwards) == evaluated
+  assert evaluation.evaluate(estimator, of_log_probs, chosen.entries, backwards) == again
   assert [each.reference for each in evaluated.score.utterances] == [entry.transcript for entry in chosen.entries]
 
 
@@ -59,8 +62,24 @@ def test_texts_are_those_of_the_log_probabilities(trained):
   ]
   assert len(set(expected)) > 1
   of_classes = decoder.GreedyDecoder(chosen.speech_labels, wants=decoder.CLASSES)
-  heard = evaluation.transcribe_entries(estimator, of_classes, bind([range(22)]))
+  heard, _ = evaluation.transcribe_entries(estimator, of_classes, bind([range(22)]))
   assert [heard[index].text for index in range(22)] == expected
+
+
+def test_the_loss_is_the_mean_over_the_utterances_that_count(trained):
+  estimator, chosen, bind = trained
+  greedy = decoder.GreedyDecoder(chosen.speech_labels, wants=decoder.CLASSES)
+  evaluated = evaluation.evaluate(estimator, greedy, chosen.entries, bind([range(22)]))
+  in_one_batch = lambda: ordered_input_fn(22, chosen, [range(22)])  # noqa: E731
+  assert evaluated.loss == pytest.approx(float(estimator.evaluate(in_one_batch)["loss"]), rel=1e-6)
+  batch, labels = next(generate_batches(22, chosen, [range(22)]))
+  alone = [evaluation.transcribe_entries(estimator, greedy, bind([[index]]))[1] for index in (3, 20)]
+  batch["weight"] = np.isin(np.arange(22), [3, 20]).astype(np.float32)[:, np.newaxis]
+  _, loss = evaluation.transcribe_entries(estimator, greedy, lambda: tf.data.Dataset.from_tensors((batch, labels)))
+  assert loss == pytest.approx(sum(alone) / 2, rel=1e-5)
+  batch["weight"][:] = 0
+  _, loss = evaluation.transcribe_entries(estimator, greedy, lambda: tf.data.Dataset.from_tensors((batch, labels)))
+  assert loss == 0
 
 
 def test_refuses_to_score_half_a_set(trained):
@@ -85,7 +104,7 @@ def test_says_that_a_network_has_come_to_nan(trained):
 def test_prints_samples_from_short_to_long(count, expected, capsys):
   entries = [Entry(f"{index}.wav", index, f"said {index}") for index in range(5)]
   score = scoring.score([entry.transcript for entry in entries], [f"text {index}" for index in range(5)])
-  evaluation.Evaluation(score, 7).print_samples(entries, count)
+  evaluation.Evaluation(score, 2.5, 7).print_samples(entries, count)
   lines = [f"{index}.wav\n  said:  said {index}\n  heard: text {index}\n" for index in expected]
   assert capsys.readouterr().out == "".join(lines)
 

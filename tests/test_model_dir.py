@@ -165,6 +165,13 @@ def test_evaluations(tmp_path):
   assert model_dir.evaluations() == rows
   assert model_dir.evaluation_after(2) == rows[2]
   assert model_dir.evaluation_after(3) is None
+  # Within an epoch, and not later than the newest checkpoint.
+  for epoch, step in ((2.25, 9), (2.5, 10), (2.75, 11)):
+    model_dir.append_evaluation({"epoch": epoch, "WER": 0.5, "global_step": step})
+  assert model_dir.evaluation_after(2) == rows[2]
+  save_global_step(tmp_path, 10)
+  assert model_dir.evaluation_after(2)["epoch"] == 2.5
+  assert model_dir.evaluation_after(1) == rows[0]
 
 
 def test_the_best_checkpoint_is_kept_whole(tmp_path):
@@ -199,6 +206,48 @@ def test_the_best_checkpoint_is_kept_whole(tmp_path):
   save_global_step(tmp_path, 9)
   prepare(tmp_path)
   assert not os.path.exists(tmp_path / ".unfinished-1")
+
+
+ROWS = [
+  {"epoch": 1, "WER": 0.5, "CER": 0.1, "eval_loss": 9.0, "global_step": 10},
+  {"epoch": 2, "WER": 0.4, "CER": 0.3, "eval_loss": 8.0, "global_step": 20},
+  {"epoch": 3, "WER": 0.4, "CER": 0.2, "eval_loss": 8.5, "global_step": 30},
+  {"epoch": 4, "WER": 0.6, "CER": 0.1, "eval_loss": 7.0, "global_step": 40},
+]
+
+
+@pytest.mark.parametrize(("metric", "bests"), [("wer", [10, 20, 30]), ("cer", [10]), ("loss", [10, 20, 40])])
+def test_the_best_goes_by_what_the_run_was_trained_with(metric, bests, tmp_path):
+  model_dir = ModelDir(str(tmp_path), metric)
+  model_dir.prepare({"best_metric": metric}, make_settings(SETTINGS), VOCABULARY, dict)
+  found = []
+  for row in ROWS:
+    if model_dir.is_best(row):
+      found.append(row["global_step"])
+    model_dir.append_evaluation(row)
+  assert found == bests
+  assert model_dir.best_step() == bests[-1]
+  # The folder itself tells whoever comes later.
+  assert ModelDir(str(tmp_path)).best_step() == bests[-1]
+
+
+def test_a_row_of_an_earlier_version_is_never_the_best_by_a_number_that_it_lacks(tmp_path):
+  old = {"epoch": 1, "WER": 0.1, "CER": 0.1, "global_step": 10}
+  ModelDir(str(tmp_path)).append_evaluation(old)
+  # Nothing says what the run went by.
+  assert ModelDir(str(tmp_path)).best_step() == 10
+  assert ModelDir(str(tmp_path), "loss").is_best(ROWS[0])
+  prepare(tmp_path, flags={"seed": 3})
+  assert not ModelDir(str(tmp_path)).is_best(ROWS[0])
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"best_metric": "luck"}'])
+def test_a_folder_that_does_not_say_what_is_best_is_named_only_to_who_asks(content, tmp_path):
+  model_dir = ModelDir(str(tmp_path))
+  (tmp_path / run_folder.FLAGS_FILE).write_text(content)
+  assert model_dir.global_step() == 0
+  with pytest.raises(UserError, match="flags.json names no best_metric of wer, cer, loss; restore it or remove it"):
+    model_dir.best_step()
 
 
 @pytest.mark.parametrize("folder", ["model", "/models/1", ""])

@@ -41,7 +41,7 @@ def test_no_step_is_no_loss():
   assert hook.gradient_norm is hook.mean_gradient_norm is hook.largest_gradient_norm is None
 
 
-def train(model_dir, num_steps: int) -> progress.ProgressHook:
+def train(model_dir, num_steps: int, seconds: float | None = None) -> progress.ProgressHook:
   """Count steps in one session, as one call of train does."""
   with tf.Graph().as_default():
     step = tf.compat.v1.train.get_or_create_global_step()
@@ -52,13 +52,25 @@ def train(model_dir, num_steps: int) -> progress.ProgressHook:
     advance = tf.compat.v1.assign_add(step, 1)
     follower = progress.ProgressHook(num_replicas=1)
     hooks = [follower, progress.CurvesHook(follower, model_dir), progress.SaverHook(model_dir, 600)]
+    if seconds is not None:
+      hooks.append(progress.StopHook(follower, seconds))
     session = tf.compat.v1.train.MonitoredTrainingSession(
       checkpoint_dir=model_dir, hooks=hooks, save_checkpoint_secs=None, save_summaries_steps=0, log_step_count_steps=0
     )
     with session:
-      for _ in range(num_steps):
+      while follower.steps < num_steps and not session.should_stop():
         session.run(advance)
   return follower
+
+
+def test_time_ends_training_after_the_step_in_progress_and_what_was_learned_is_saved(tmp_path):
+  model_dir = str(tmp_path)
+  assert train(model_dir, 3, seconds=0.0).steps == 1
+  assert checkpoints.newest_checkpoint(model_dir).endswith("-1")
+  assert train(model_dir, 3, seconds=1e6).steps == 3
+  follower = train(model_dir, 10**9, seconds=0.2)
+  assert follower.seconds >= 0.2
+  assert checkpoints.newest_checkpoint(model_dir).endswith(f"-{4 + follower.steps}")
 
 
 def read_events(model_dir) -> list:

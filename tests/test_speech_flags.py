@@ -14,11 +14,12 @@ from absl import flags
 import deep_speech_model
 import settings
 import speech_flags
+from data import batches
 from layers import cudnn
 from official_utils.flags import core as flags_core
 from official_utils.misc.errors import UserError
 from speech_flags import data_flags, model_flags, training_flags
-from training import optimizer, schedules
+from training import model_dir, optimizer, schedules
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _ORIGINAL = fixture_files.load_json("flags")["deep_speech"]
@@ -58,11 +59,17 @@ _NEW_FLAGS = {
   "ema_decay": None,
   "average_checkpoints": 1,
   "on_unknown": "error",
+  "min_text_length": None,
+  "max_text_length": None,
+  "max_duration": None,
   "show_samples": 0,
   "rnn_kernel": "auto",
   "dtype": "fp32",
   "loss_scale": None,
   "batch_seconds": None,
+  "epoch_order": "batches",
+  "eval_every_minutes": None,
+  "best_metric": "wer",
   "feature_cache_dir": None,
   "augment": [],
   "seed": 1,
@@ -206,6 +213,21 @@ def test_the_defaults_pass():
     (["--stop_threshold=-1"], "--stop_threshold=-1"),
     (["--num_gpus=-2"], "--num_gpus=-2 is out of range; give a number of GPUs, 0 for the CPU or -1 for all GPUs"),
     (["--seed=-1"], "--seed=-1"),
+    (["--min_text_length=0"], "--min_text_length=0 is out of range; give a number of characters, 1 or more"),
+    (["--max_text_length=-3"], "--max_text_length=-3"),
+    (["--max_duration=0"], "--max_duration=0.0 is out of range; give a number of seconds above 0, such as 20"),
+    (["--max_duration=nan"], "--max_duration=nan"),
+    (["--eval_every_minutes=0"], "--eval_every_minutes=0.0 is out of range; give a number of minutes above 0"),
+    (["--eval_every_minutes=inf"], "--eval_every_minutes=inf"),
+    (["--epoch_order=sorted", "--nosortagrad"], "--nosortagrad means nothing with --epoch_order=sorted"),
+    (
+      ["--epochs_between_evals=1", "--eval_every_minutes=30"],
+      "--epochs_between_evals=1 and --eval_every_minutes=30 both say when to evaluate; give one of them",
+    ),
+    (
+      ["--min_text_length=5", "--max_text_length=4"],
+      "--min_text_length=5 is above --max_text_length=4, which leaves nothing to train on",
+    ),
     (["--model_dir="], "--model_dir is empty"),
     (["--stride_ms=21"], "--stride_ms=21 is longer than --window_ms=20"),
     (["--sample_rate=100"], "--window_ms=20 is 2 samples at 100 Hz"),
@@ -230,6 +252,9 @@ def test_edges_pass():
   )
   speech_flags.check_flags(_parse("--learning_rate_schedule=exponential", "--final_learning_rate=1"))
   speech_flags.check_flags(_parse("--sample_rate=1000", "--window_ms=3", "--stride_ms=1", "--all_reduce_alg=nccl"))
+  speech_flags.check_flags(_parse("--min_text_length=4", "--max_text_length=4", "--eval_every_minutes=0.1"))
+  speech_flags.check_flags(_parse("--epoch_order=sorted", "--sortagrad"))
+  speech_flags.check_flags(_parse("--epoch_order=utterances", "--nosortagrad"))
 
 
 def test_wer_threshold_has_two_names():
@@ -248,7 +273,7 @@ def test_augmentations_follow_from_flags_and_flag_files(tmp_path):
   chosen = speech_flags.dataset_options(values, is_training=True)["augmenter"]
   assert [each.kind for each in chosen.augmentations] == ["gain", "noise", "time_masks"]
   assert (chosen.seed, chosen.num_epochs) == (7, 5)
-  assert speech_flags.dataset_options(values, is_training=False)["augmenter"] is None
+  assert not {"augmenter", "limits"} & speech_flags.dataset_options(values, is_training=False).keys()
   without = _parse(f"--flagfile={recipe}", "--augment=none")
   assert speech_flags.dataset_options(without, is_training=True)["augmenter"] is None
   assert speech_flags.dataset_options(_parse(), is_training=True)["augmenter"] is None
@@ -347,3 +372,5 @@ def test_the_choices_are_those_of_what_they_choose():
   assert training_flags.RNN_KERNELS == cudnn.RNN_KERNELS
   assert tuple(schedules.SHAPES) == training_flags.LEARNING_RATE_SCHEDULES
   assert optimizer.OPTIMIZERS == training_flags.OPTIMIZERS
+  assert batches.ORDERS == training_flags.EPOCH_ORDERS
+  assert tuple(model_dir.BEST_METRICS) == training_flags.BEST_METRICS

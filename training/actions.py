@@ -22,12 +22,12 @@ class Cycle:
   """A cycle of training that has ended.
 
   Attributes:
-    epoch: epochs done so far.
+    epoch: epochs done so far; a fraction where the cycle ended within one.
     row: what is known, by name: at first the results of training, if it trained at all; in the end a row of eval.jsonl.
     evaluation: the evaluation, once there is one.
   """
 
-  epoch: int
+  epoch: float
   row: dict[str, Any] = field(default_factory=dict)
   evaluation: Evaluation | None = None
 

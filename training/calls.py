@@ -20,7 +20,7 @@ KEPT_CHECKPOINTS = 5
 
 @contextlib.contextmanager
 def one_graph(chosen: speech_dataset.DeepSpeechDataset) -> Iterator[None]:
-  """Release the graph at the end, and turn TensorFlow's errors into the input's own error or a UserError.
+  """Release graph and input at the end, and turn TensorFlow's errors into the input's own error or a UserError.
 
   Args:
     chosen: the set that the call reads.
@@ -44,6 +44,7 @@ def one_graph(chosen: speech_dataset.DeepSpeechDataset) -> Iterator[None]:
       "--clip_norm=5, and start again"
     ) from None
   finally:
+    chosen.close_passes()
     log.removeFilter(_is_news)
 
 

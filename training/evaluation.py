@@ -1,5 +1,6 @@
 """Transcribes a set of utterances with the trained network and counts the errors."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from official_utils.misc.errors import UserError
 
 WER_KEY = "WER"
 CER_KEY = "CER"
+# Not "loss", which is that of training.
+LOSS_KEY = "eval_loss"
 
 
 @dataclass(frozen=True)
@@ -22,19 +25,22 @@ class Evaluation:
 
   Attributes:
     score: the errors of the whole set and of each utterance, with the texts and their alignment.
+    loss: see `transcribe_entries`.
     global_step: the training step of the checkpoint.
   """
 
   score: scoring.Score
+  loss: float
   global_step: int
 
   def results(self) -> dict[str, float]:
-    """Return the numbers by name: the corpus rates WER and CER, the means of the utterances' rates, global_step."""
+    """Return the numbers by name: corpus rates WER and CER, means of the utterances' rates, eval_loss, global_step."""
     return {
       WER_KEY: self.score.wer,
       CER_KEY: self.score.cer,
       "mean_WER": self.score.mean_wer,
       "mean_CER": self.score.mean_cer,
+      LOSS_KEY: self.loss,
       "global_step": self.global_step,
     }
 
@@ -71,12 +77,12 @@ def evaluate(
     checkpoint: the one to evaluate; None for the newest.
   """
   checkpoint = checkpoint or estimator.latest_checkpoint()
-  by_index = transcribe_entries(estimator, decoder, input_fn, checkpoint)
+  by_index, loss = transcribe_entries(estimator, decoder, input_fn, checkpoint)
   if len(by_index) != len(entries):
     raise RuntimeError(f"{len(by_index)} of {len(entries)} utterances were transcribed")
   texts = [by_index[index].text for index in range(len(entries))]
   score = scoring.score([entry.transcript for entry in entries], texts)
-  return Evaluation(score, int(checkpoints.read_variable(checkpoint, "global_step")))
+  return Evaluation(score, loss, int(checkpoints.read_variable(checkpoint, "global_step")))
 
 
 def plan_batches(
@@ -102,7 +108,7 @@ def plan_batches(
 
 def transcribe_entries(
   estimator: "tf_estimator.Estimator", decoder: Decoder, input_fn: Callable, checkpoint: str | None = None
-) -> dict[int, Hypothesis]:
+) -> tuple[dict[int, Hypothesis], float]:
   """Transcribe all batches.
 
   Args:
@@ -112,12 +118,18 @@ def transcribe_entries(
     checkpoint: the one to use; None for the newest.
 
   Returns:
-    The hypothesis of each entry, by its index.
+    The hypothesis of each entry, by its index, and the mean CTC loss of the utterances whose weight is not 0.
   """
   heard: dict[int, Hypothesis] = {}
+  losses: list[float] = []
+
+  def with_labels():
+    # Estimator's predict drops what is not among the features.
+    return input_fn().map(lambda features, labels: (features | {"labels": labels}, labels))
+
   # Only what the decoder wants leaves the graph.
-  keys = [decoder.wants, "length", "is_finite", "index"]
-  for batch in estimator.predict(input_fn, keys, None, checkpoint, yield_single_examples=False):
+  keys = [decoder.wants, "length", "is_finite", "index", "loss", "weight"]
+  for batch in estimator.predict(with_labels, keys, None, checkpoint, yield_single_examples=False):
     if not batch["is_finite"].all():
       raise UserError(
         f"the network of {checkpoint or estimator.model_dir} gives NaN; start over with --clean and a lower "
@@ -125,18 +137,24 @@ def transcribe_entries(
       )
     hypotheses = decoder.decode(batch[decoder.wants], batch["length"])
     heard.update(zip(batch["index"].tolist(), hypotheses, strict=True))
-  return heard
+    losses += batch["loss"][batch["weight"] > 0].tolist()
+  # Exact sums, so that the order of the batches does not matter.
+  return heard, math.fsum(losses) / max(1, len(losses))
 
 
 def predictions(
-  logits: "tf.Tensor", lengths: "tf.Tensor", features: Mapping[str, "tf.Tensor"]
+  logits: "tf.Tensor",
+  lengths: "tf.Tensor",
+  features: Mapping[str, "tf.Tensor"],
+  losses: "tf.Tensor | None" = None,
 ) -> dict[str, "tf.Tensor"]:
   """Name the tensors that a caller of `predict` may ask for; the others are not computed.
 
   Args:
     logits: [batch, time, classes].
     lengths: [batch], real steps.
-    features: the network's inputs, whose "index" [batch, 1] is passed on.
+    features: the network's inputs, whose "index" and "weight" [batch, 1] are passed on.
+    losses: [batch, 1], the utterances' losses; None if they are not known.
   """
   named = {
     "logits": logits,
@@ -147,9 +165,10 @@ def predictions(
     # From the sum and not from single truth values: oneDNN complains on standard error when those are transposed.
     "is_finite": tf.math.is_finite(tf.reduce_sum(logits, axis=[1, 2])),
   }
-  if "index" in features:
-    named["index"] = tf.squeeze(features["index"], axis=1)
-  return named
+  columns = {name: features[name] for name in ("index", "weight") if name in features}
+  if losses is not None:
+    columns["loss"] = losses
+  return named | {name: tf.squeeze(column, axis=1) for name, column in columns.items()}
 
 
 def scaffold() -> "tf.compat.v1.train.Scaffold":

@@ -6,6 +6,7 @@ import fcntl
 import glob
 import itertools
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ from official_utils.lazy import tf
 from official_utils.misc import files
 from official_utils.misc.errors import UserError
 from settings import SETTINGS_FILE, FeatureStatistics, ModelSettings, make_settings, read_settings
+from training import compatibility
 
 FLAGS_FILE = "flags.json"
 PROGRESS_FILE = "progress.json"
@@ -31,17 +33,13 @@ BEST_FOLDER = "best_checkpoint"
 BEST = "best"
 # Holds the mean of the newest checkpoints, where that is asked for.
 AVERAGED_FOLDER = "averaged_checkpoint"
+# By the name of each metric, the lower the better: the number of a row that tells which evaluation is the best, and the
+# one that decides between equals.
+BEST_METRICS = {"wer": ("WER", "CER"), "cer": ("CER", "WER"), "loss": ("eval_loss", "WER")}
 # Locked by the process that trains there.
 LOCK_FILE = ".lock"
-# The flags that decide what training keeps beside the network.
-_STATE_FLAGS = "--optimizer, --accumulate_steps, --ema_decay and --loss_scale"
 # A folder with all of these is one of our model_dirs.
 MARKER_FILES = (FLAGS_FILE, SETTINGS_FILE, LABELS_FILE)
-
-
-def _goodness(row: Mapping[str, Any]) -> tuple[float, float]:
-  """Return the key that sorts evaluations, the best first."""
-  return row["WER"], row.get("CER", 0)
 
 
 class ModelDir:
@@ -51,8 +49,16 @@ class ModelDir:
     path: the folder.
   """
 
-  def __init__(self, path: str):
+  def __init__(self, path: str, best_metric: str | None = None):
+    """Name the folder, which need not be there.
+
+    Args:
+      path: the folder.
+      best_metric: the name in BEST_METRICS of what makes an evaluation the best; None for what the newest run in the
+        folder goes by.
+    """
     self.path = path
+    self._best_metric = best_metric
 
   def prepare(
     self,
@@ -78,10 +84,10 @@ class ModelDir:
     if checkpoint:
       remedy = "another --model_dir, or --clean to start over"
       if os.path.exists(self._file(SETTINGS_FILE)):
-        _check_settings(self.path, read_settings(self._file(SETTINGS_FILE)), settings.values(), remedy)
-      _check_labels(self.path, labels, remedy)
+        compatibility.check_settings(self.path, read_settings(self._file(SETTINGS_FILE)), settings.values(), remedy)
+      compatibility.check_labels(self.path, labels, remedy)
       # Training needs every variable.
-      _check_shapes(checkpoint, make_shapes(), settings, is_whole=True)
+      compatibility.check_shapes(checkpoint, make_shapes(), settings, is_whole=True)
     inference.write_description(self.path, settings, labels)
     self._write_json(FLAGS_FILE, flags)
 
@@ -178,16 +184,19 @@ class ModelDir:
     return rows[:-1]
 
   def evaluation_after(self, epoch: int) -> dict[str, Any] | None:
-    """Find the newest row that was written after this many epochs."""
-    return next((row for row in reversed(self.evaluations()) if row["epoch"] == epoch), None)
+    """Find the newest row that was written after this many whole epochs, of the newest checkpoint or an earlier one."""
+    step = self.global_step()
+    rows = [row for row in self.evaluations() if int(row["epoch"]) == epoch and row.get("global_step", 0) <= step]
+    return rows[-1] if rows else None
 
   def is_best(self, row: Mapping[str, Any]) -> bool:
-    """Tell whether no evaluation so far was as good by WER or, at the same WER, by CER."""
-    return all(_goodness(row) < _goodness(each) for each in self.evaluations())
+    """Tell whether no evaluation so far was as good."""
+    goodness = self._goodness()
+    return all(goodness(row) < goodness(each) for each in self.evaluations())
 
   def best_evaluation(self) -> dict[str, Any]:
     """Find the best row, the first of several equals; an empty one if there is none."""
-    return min(self.evaluations(), key=_goodness, default={})
+    return min(self.evaluations(), key=self._goodness(), default={})
 
   def best_step(self) -> int | None:
     """Find the global step of the best evaluation."""
@@ -236,6 +245,25 @@ class ModelDir:
 
   def _file(self, name: str) -> str:
     return os.path.join(self.path, name)
+
+  def _goodness(self) -> Callable[[Mapping[str, Any]], list[float]]:
+    """Return the key that sorts evaluations, the best first; rows of earlier versions lack some of the numbers."""
+    names = BEST_METRICS[self._best_metric or self._read_best_metric()]
+    return lambda row: [row.get(name, math.inf) for name in names]
+
+  def _read_best_metric(self) -> str:
+    """Read what the newest run goes by; runs of earlier versions do not say, and went by WER."""
+    path = self._file(FLAGS_FILE)
+    if not os.path.exists(path):
+      return "wer"
+    with open(path, encoding="utf-8", errors="replace") as file:
+      try:
+        metric = json.load(file).get("best_metric", "wer")
+      except (ValueError, AttributeError):
+        metric = None
+    if metric not in BEST_METRICS:
+      raise UserError(f"{path} names no best_metric of {', '.join(BEST_METRICS)}; restore it or remove it")
+    return metric
 
   def _epoch_ends(self) -> list[int] | None:
     """Read the steps at which epochs end; None if there is no such file."""
@@ -297,15 +325,15 @@ def find_checkpoint(
   remedy = "or leave the flag out"
   if os.path.exists(os.path.join(folder, SETTINGS_FILE)):
     settings, labels = inference.read_description(folder)
-    _check_settings(folder, settings, given, remedy)
+    compatibility.check_settings(folder, settings, given, remedy)
   else:
     settings = inference.with_statistics(make_settings(given), folder)
     labels = vocabulary.read_vocabulary(vocabulary_of(checkpoint, default_vocabulary))
   if vocabulary_file:
     labels = vocabulary.read_vocabulary(vocabulary_file)
-    _check_labels(folder, labels, remedy)
+    compatibility.check_labels(folder, labels, remedy)
   shapes = inference.variable_shapes(settings, len(labels))
-  _check_shapes(checkpoint, shapes, settings)
+  compatibility.check_shapes(checkpoint, shapes, settings)
   if average_checkpoints > 1:
     checkpoint = run_of(checkpoint).average(average_checkpoints, shapes)
   return checkpoint, settings, labels
@@ -315,66 +343,3 @@ def vocabulary_of(checkpoint: str, default: str) -> str:
   """Return the vocabulary of the model_dir that a checkpoint belongs to, or the default if there is none."""
   path = os.path.join(run_of(os.path.abspath(checkpoint)).path, LABELS_FILE)
   return path if os.path.exists(path) else default
-
-
-def _check_settings(folder: str, trained: ModelSettings, given: Mapping[str, Any], remedy: str) -> None:
-  """Refuse settings that differ from those that the run in a folder was trained with."""
-  there = trained.values()
-  for name, value in given.items():
-    if there.get(name, value) != value:
-      raise UserError(
-        f"{folder} was trained with --{name}={there[name]}, but --{name}={value} is asked for; "
-        f"use --{name}={there[name]}, {remedy}"
-      )
-
-
-def _check_labels(folder: str, labels: Sequence[str], remedy: str) -> None:
-  """Refuse a vocabulary that differs from that of the run in a folder."""
-  path = os.path.join(folder, LABELS_FILE)
-  if not os.path.exists(path):
-    return
-  there = vocabulary.read_vocabulary(path)
-  if there != list(labels):
-    raise UserError(
-      f"{folder} was trained with the vocabulary {''.join(there)!r}, but {''.join(labels)!r} is asked for; "
-      f"use --vocabulary_file={path}, {remedy}"
-    )
-
-
-def _check_shapes(
-  checkpoint: str, wanted: Mapping[str, Sequence[int]], settings: ModelSettings, is_whole: bool = False
-) -> None:
-  """Compare a checkpoint's variables with those wanted: the original's come without settings.
-
-  Args:
-    checkpoint: the checkpoint.
-    wanted: the variables that are needed, with their shapes.
-    settings: those that the user asks for.
-    is_whole: whether `wanted` has what training keeps too; if not, that is not looked at.
-  """
-  difference = checkpoints.find_difference(
-    checkpoint, wanted, lambda name: not is_whole and _is_training_state(name, wanted)
-  )
-  if difference is None:
-    return
-  name, found, asked = difference
-  if found == "absent" and _is_training_state(name, wanted):
-    raise UserError(
-      f"{checkpoint} lacks {name}, which training keeps: it can be evaluated and exported, but training cannot go on "
-      f"from it; check {_STATE_FLAGS}, or give another --model_dir"
-    )
-  if asked == "absent" and _is_training_state(name, wanted):
-    raise UserError(
-      f"{checkpoint} holds {name}, which training with these flags does not keep; give {_STATE_FLAGS} as before, or "
-      "another --model_dir"
-    )
-  shaping = ", ".join(f"--{setting.name}" for setting in settings.network.declarations())
-  raise UserError(
-    f"{checkpoint} does not fit the network asked for: {name} is {found} there and {asked} here; set {shaping}, "
-    "--loss_scale and --vocabulary_file to what it was trained with"
-  )
-
-
-def _is_training_state(name: str, wanted: Mapping[str, Sequence[int]]) -> bool:
-  """Tell whether a variable is kept beside the network's, whatever the optimizer: a counter, or a slot of a variable."""
-  return "/" not in name or name.startswith("loss_scale/") or os.path.dirname(name) in wanted

@@ -115,6 +115,25 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
     sys.stderr.flush()
 
 
+class StopHook(tf.compat.v1.train.SessionRunHook):
+  """Ends one call of train at the first step after some time of training, as if there were no more batches."""
+
+  def __init__(self, follower: ProgressHook, seconds: float):
+    """Prepare for one call of train.
+
+    Args:
+      follower: knows how long training has taken; it comes before this hook.
+      seconds: the time.
+    """
+    self._follower = follower
+    self._seconds = seconds
+
+  def after_run(self, run_context: Any, run_values: Any) -> None:
+    """Ask for the end if it is time."""
+    if self._follower.seconds >= self._seconds:
+      run_context.request_stop()
+
+
 class CurvesHook(tf.compat.v1.train.SessionRunHook):
   """Writes loss, learning rate, norm of the gradients and steps a second for TensorBoard.
 

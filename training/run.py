@@ -1,12 +1,13 @@
-"""The run loop: trains some epochs, ends the cycle with its actions, and repeats until the model is good enough."""
+"""The run loop: trains for a cycle, ends it with its actions, and repeats until the model is good enough."""
 
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from data import vocabulary
-from data.batches import Batching, EpochBatches
+from data.batches import Batching, EpochBatches, Position
 from data.dataset import DeepSpeechDataset
 from data.feature_statistics import measure_statistics
 from decoder import Decoder
@@ -35,10 +36,13 @@ class Options:
   test_data_dir: str | None
   train_epochs: int
   epochs_between_evals: int
+  eval_every_minutes: float | None
   wer_threshold: float | None
+  best_metric: str
   batch_size: int
   batch_seconds: float | None
   sortagrad: bool
+  epoch_order: str
   seed: int
   hooks: Sequence[str]
   num_parallel_calls: int | None
@@ -85,10 +89,15 @@ class Run:
     train_set = self._sets["train"]
     self._longest = max(train_set.seconds)
     self._batching = Batching(
-      train_set.seconds, options.batch_size, options.batch_seconds, options.sortagrad, options.seed
+      train_set.seconds,
+      options.batch_size,
+      options.batch_seconds,
+      options.sortagrad,
+      options.seed,
+      options.epoch_order,
     )
     self.labels = train_set.speech_labels
-    self.model_dir = ModelDir(options.model_dir)
+    self.model_dir = ModelDir(options.model_dir, options.best_metric)
     self.estimator = make_estimator(self.labels, count_steps=self.count_steps)
     self._decoder = make_decoder(self.labels)
 
@@ -136,22 +145,20 @@ class Run:
       benchmark_logger: training hooks report to it.
     """
     num_epochs, threshold = self._options.train_epochs, self._options.wer_threshold
-    epoch = self._completed_epochs()
-    row = None
-    if epoch:
-      print(f"{self.model_dir.path}: {epoch} epochs are done already", flush=True)
-      row = self.model_dir.evaluation_after(epoch)
-      if row is None and self.model_dir.ends_epoch(epoch):
-        row = _end_cycle(epoch, {}, actions)
+    position = Position(self._completed_epochs())
+    row = self.model_dir.evaluation_after(position.epoch)
+    if position.epoch:
+      print(f"{self.model_dir.path}: {position.epoch} epochs are done already", flush=True)
+      if row is None and self.model_dir.ends_epoch(position.epoch):
+        row = _end_cycle(position.epoch, {}, actions)
     while row is None or not model_helpers.past_stop_threshold(threshold, row[WER_KEY]):
-      if epoch >= num_epochs:
-        return f"{epoch} epochs are done, --train_epochs={num_epochs}"
-      epochs = self._next_epochs(epoch)
-      self.model_dir.plan_epochs(epoch, [self._batching.num_batches(index) for index in epochs])
-      results = self._train(self._batching.of_epochs(epochs), epochs, benchmark_logger)
-      epoch = epochs.stop
-      row = _end_cycle(epoch, results, actions)
-    return f"WER {row[WER_KEY]:.4f} after epoch {epoch} is at or below the threshold {threshold:g}"
+      if position.epoch >= num_epochs:
+        return f"{position.epoch} epochs are done, --train_epochs={num_epochs}"
+      first_step = self.model_dir.global_step()
+      results = self._train(position, benchmark_logger)
+      position = self._batching.advance(position, self.model_dir.global_step() - first_step)
+      row = _end_cycle(self._batching.epochs_done(position), results, actions)
+    return f"WER {row[WER_KEY]:.4f} after epoch {row['epoch']} is at or below the threshold {threshold:g}"
 
   def evaluate(self, name: str, checkpoint: str | None = None) -> Evaluation:
     """Transcribe and score the "eval" or the "test" set with a checkpoint, None for the newest."""
@@ -194,25 +201,37 @@ class Run:
     return self.model_dir.completed_epochs(self._batching.num_batches(0))
 
   def _next_epochs(self, epoch: int) -> range:
-    """Choose the epochs of the next cycle, which ends at a multiple of --epochs_between_evals wherever it starts."""
-    cycle = self._options.epochs_between_evals
-    return range(epoch, min(epoch + cycle - epoch % cycle, self._options.train_epochs))
+    """Choose the epochs of the next cycle, up to a multiple of --epochs_between_evals wherever it starts.
 
-  def _train(self, batches: EpochBatches, epochs: range, benchmark_logger: logger.BaseBenchmarkLogger) -> dict:
-    """Train on the batches of some epochs in one call; return mean loss and speed."""
+    A cycle that time ends may go on to the end of the run.
+    """
+    cycle, num_epochs = self._options.epochs_between_evals, self._options.train_epochs
+    if self._options.eval_every_minutes:
+      return range(epoch, num_epochs)
+    return range(epoch, min(epoch + cycle - epoch % cycle, num_epochs))
+
+  def _train(self, position: Position, benchmark_logger: logger.BaseBenchmarkLogger) -> dict:
+    """Train from a position to the end of the cycle in one call; return mean loss and speed."""
     from training import progress
 
     options, train_set = self._options, self._sets["train"]
+    epochs = self._next_epochs(position.epoch)
+    batches = self._batching.of_epochs(epochs, position.batches)
+    num_steps = [self._batching.num_batches(index) for index in epochs]
+    num_steps[0] -= position.batches
+    self.model_dir.plan_epochs(position.epoch, num_steps)
     follower = progress.ProgressHook(self._num_replicas, f"to epoch {epochs.stop}", len(batches))
     hooks = hooks_helper.get_train_hooks(
       options.hooks, batch_size=options.batch_size, model_dir=options.model_dir, metric_logger=benchmark_logger
     )
-    curves = progress.CurvesHook(follower, options.model_dir)
+    hooks += [follower, progress.CurvesHook(follower, options.model_dir)]
+    if options.eval_every_minutes:
+      hooks.append(progress.StopHook(follower, 60 * options.eval_every_minutes))
     saver = progress.SaverHook(options.model_dir, self.estimator.config.save_checkpoints_secs)
     try:
       with calls.one_graph(train_set):
         input_fn = calls.bind_input_fn(train_set, batches, self._num_replicas, options.num_parallel_calls)
-        self.estimator.train(input_fn, [*hooks, follower, curves, saver])
+        self.estimator.train(input_fn, [*hooks, saver])
     except calls.restore_errors() as error:
       checkpoint = self.estimator.latest_checkpoint()
       if follower.steps or not checkpoint:
@@ -234,7 +253,7 @@ class Run:
       **{name: float(f"{value:.6g}") for name, value in rates.items() if value is not None},
       "train_seconds": follower.seconds,
       "input_wait": follower.input_wait,
-      "utterances_per_second": len(train_set.entries) * len(epochs) / follower.seconds,
+      "utterances_per_second": _count_utterances(batches, follower.steps) / follower.seconds,
     }
 
 
@@ -280,7 +299,12 @@ def _evaluation_batches(
   return evaluation.plan_batches(chosen.seconds, batch_size, mask_padding, longest, batch_seconds)
 
 
-def _end_cycle(epoch: int, results: Mapping[str, Any], actions: Sequence[Action]) -> dict[str, Any]:
+def _count_utterances(batches: EpochBatches, num_steps: int) -> int:
+  """Count the utterances of the first batches, one of which is a step."""
+  return sum(len(batch.indices) for batch in itertools.islice(batches, num_steps))
+
+
+def _end_cycle(epoch: float, results: Mapping[str, Any], actions: Sequence[Action]) -> dict[str, Any]:
   """Do the actions at the end of a cycle; return its row."""
   cycle = Cycle(epoch, {"epoch": epoch, **results})
   for action in actions:
