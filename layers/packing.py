@@ -108,20 +108,22 @@ def of_utterances(values: "tf.Tensor", packing: Packing) -> "tf.Tensor":
   return tf.gather(values, packing.sources // packing.num_steps)
 
 
-def shift(rows: "tf.Tensor", packing: Packing, offset: int) -> "tf.Tensor":
-  """Return for each row the same utterance's row a number of time steps later; zeros where there is none.
+def windows(rows: "tf.Tensor", packing: Packing, offsets: Sequence[int]) -> "tf.Tensor":
+  """Put beside each other, for each row, some of the same utterance's rows; zeros where there is none.
 
   Args:
-    rows: [rows, ...].
+    rows: [rows, depth].
     packing: where the rows are.
-    offset: time steps; negative for earlier rows.
+    offsets: how many time steps later than the row itself each of them is; negative for earlier ones.
+
+  Returns:
+    [rows, len(offsets) * depth].
   """
-  if not offset:
-    return rows
-  time = packing.sources % packing.num_steps + offset
+  time = (packing.sources % packing.num_steps)[:, tf.newaxis] + offsets
   is_there = (time >= 0) & (time < packing.num_steps)
-  places = tf.where(is_there, packing.sources + offset, 0)
-  return _take(rows, tf.where(is_there, tf.gather(packing.targets, places), 0))
+  places = tf.where(is_there, packing.sources[:, tf.newaxis] + offsets, 0)
+  numbers = tf.where(is_there, tf.gather(packing.targets, places), 0)
+  return tf.reshape(_take(rows, numbers), [-1, len(offsets) * rows.shape[1]])
 
 
 def _inverse_pair(shape: Sequence[int], packing: Packing) -> tuple[Callable, Callable]:

@@ -67,8 +67,8 @@ def pointwise_conv(rows: "tf.Tensor", filters: int, name: str) -> "tf.Tensor":
 def convolve(rows: "tf.Tensor", batch: packing.Packing, kernel: "tf.Tensor", offsets: Sequence[int]) -> "tf.Tensor":
   """Convolve over time; what is before an utterance's beginning and beyond its end counts as zero.
 
-  A product for each frame of the kernel. TensorFlow's own convolutions are slower for dilated kernels, their gradients
-  above all, or lack these on CPUs without oneDNN.
+  One product over all frames of the kernel. The gradients of TensorFlow's own convolutions take longer when they are
+  dilated, and are missing on CPUs without oneDNN.
 
   Args:
     rows: [rows, depth].
@@ -79,27 +79,22 @@ def convolve(rows: "tf.Tensor", batch: packing.Packing, kernel: "tf.Tensor", off
   Returns:
     Rows [rows, filters] in the number format of the rows.
   """
+  frames, depth, filters = kernel.shape
 
   def forward(rows, kernel):
-    taps = tf.unstack(kernel)
-    shifted = [packing.shift(rows, batch, offset) for offset in offsets]
-    outputs = _add_up([tf.matmul(inputs, tap) for inputs, tap in zip(shifted, taps, strict=True)])
+    read = packing.windows(rows, batch, offsets)
+    outputs = tf.matmul(read, tf.reshape(kernel, [frames * depth, filters]))
 
     def backward(d_outputs):
-      # Shifted back, so that only the rows themselves are kept until then.
-      shifted = [packing.shift(d_outputs, batch, -offset) for offset in offsets]
-      d_rows = _add_up([tf.matmul(d, tap, transpose_b=True) for d, tap in zip(shifted, taps, strict=True)])
-      return d_rows, tf.stack([tf.matmul(rows, d, transpose_a=True) for d in shifted])
+      # What was read is not kept until then: it is as many times larger than the rows as the kernel has frames.
+      reached = packing.windows(d_outputs, batch, [-offset for offset in offsets])
+      turned = tf.reshape(tf.transpose(kernel, [0, 2, 1]), [frames * filters, depth])
+      d_kernel = tf.reshape(tf.matmul(rows, reached, transpose_a=True), [depth, frames, filters])
+      return tf.matmul(reached, turned), tf.transpose(d_kernel, [1, 0, 2])
 
     return outputs, backward
 
   return tf.custom_gradient(forward)(rows, kernel)
-
-
-def _add_up(products: Sequence["tf.Tensor"]) -> "tf.Tensor":
-  """Add tensors of one number format, in single precision at least."""
-  dtype = products[0].dtype
-  return tf.cast(tf.add_n([tf.cast(each, variables.stored_dtype(dtype)) for each in products]), dtype)
 
 
 def _draw_normal(shape, dtype, seed):

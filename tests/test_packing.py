@@ -60,15 +60,19 @@ def test_neighbours_are_the_same_utterance_a_step_away(lengths):
 
 
 @settings(max_examples=40, deadline=None)
-@given(lengths=LENGTHS, offset=st.integers(-8, 8), more=st.integers(0, 3))
-def test_a_shift_is_the_same_utterance_some_steps_away(lengths, offset, more):
+@given(lengths=LENGTHS, offsets=st.lists(st.integers(-8, 8), min_size=1, max_size=4), more=st.integers(0, 3))
+def test_windows_are_the_same_utterance_some_steps_away(lengths, offsets, more):
   places = rows_in_order(lengths)
-  values = np.arange(1.0, len(places) + 1)[:, np.newaxis]
-  found = run(lengths, max(lengths) + more, lambda batch: packing.shift(tf.constant(values), batch, offset))
+  values = np.arange(1.0, 2 * len(places) + 1).reshape([-1, 2])
+  found = run(lengths, max(lengths) + more, lambda batch: packing.windows(tf.constant(values), batch, offsets))
   expected = [
-    places.index((time + offset, number)) + 1 if (time + offset, number) in places else 0 for time, number in places
+    [
+      values[places.index(place)] if place in places else [0, 0]
+      for place in ((time + offset, number) for offset in offsets)
+    ]
+    for time, number in places
   ]
-  np.testing.assert_array_equal(found[:, 0], expected)
+  np.testing.assert_array_equal(found, np.reshape(expected, [-1, 2 * len(offsets)]))
 
 
 @settings(max_examples=20, deadline=None)
