@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 # In which order the utterances of an epoch come; Batching says what each means.
-ORDERS = BATCHES, SORTED, UTTERANCES = "batches", "sorted", "utterances"
+BATCHES, SORTED, UTTERANCES = "batches", "sorted", "utterances"
+ORDERS = (BATCHES, SORTED, UTTERANCES)
 
 
 class PlannedBatch(NamedTuple):

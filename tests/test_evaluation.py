@@ -69,17 +69,19 @@ def test_texts_are_those_of_the_log_probabilities(trained):
 def test_the_loss_is_the_mean_over_the_utterances_that_count(trained):
   estimator, chosen, bind = trained
   greedy = decoder.GreedyDecoder(chosen.speech_labels, wants=decoder.CLASSES)
-  evaluated = evaluation.evaluate(estimator, greedy, chosen.entries, bind([range(22)]))
-  in_one_batch = lambda: ordered_input_fn(22, chosen, [range(22)])  # noqa: E731
-  assert evaluated.loss == pytest.approx(float(estimator.evaluate(in_one_batch)["loss"]), rel=1e-6)
   batch, labels = next(generate_batches(22, chosen, [range(22)]))
+
+  def input_fn():
+    return tf.data.Dataset.from_tensors((batch, labels))
+
+  evaluated = evaluation.evaluate(estimator, greedy, chosen.entries, bind([range(22)]))
+  # The Estimator's is the mean over batches: here there is one.
+  assert evaluated.loss == pytest.approx(float(estimator.evaluate(input_fn)["loss"]), rel=1e-6)
   alone = [evaluation.transcribe_entries(estimator, greedy, bind([[index]]))[1] for index in (3, 20)]
   batch["weight"] = np.isin(np.arange(22), [3, 20]).astype(np.float32)[:, np.newaxis]
-  _, loss = evaluation.transcribe_entries(estimator, greedy, lambda: tf.data.Dataset.from_tensors((batch, labels)))
-  assert loss == pytest.approx(sum(alone) / 2, rel=1e-5)
+  assert evaluation.transcribe_entries(estimator, greedy, input_fn)[1] == pytest.approx(sum(alone) / 2, rel=1e-5)
   batch["weight"][:] = 0
-  _, loss = evaluation.transcribe_entries(estimator, greedy, lambda: tf.data.Dataset.from_tensors((batch, labels)))
-  assert loss == 0
+  assert evaluation.transcribe_entries(estimator, greedy, input_fn)[1] == 0
 
 
 def test_refuses_to_score_half_a_set(trained):

@@ -23,6 +23,7 @@ from official_utils.misc import files
 from official_utils.misc.errors import UserError
 from settings import SETTINGS_FILE, FeatureStatistics, ModelSettings, make_settings, read_settings
 from training import compatibility
+from training.evaluation import CER_KEY, LOSS_KEY, WER_KEY
 
 FLAGS_FILE = "flags.json"
 PROGRESS_FILE = "progress.json"
@@ -35,7 +36,7 @@ BEST = "best"
 AVERAGED_FOLDER = "averaged_checkpoint"
 # By the name of each metric, the lower the better: the number of a row that tells which evaluation is the best, and the
 # one that decides between equals.
-BEST_METRICS = {"wer": ("WER", "CER"), "cer": ("CER", "WER"), "loss": ("eval_loss", "WER")}
+BEST_METRICS = {"wer": (WER_KEY, CER_KEY), "cer": (CER_KEY, WER_KEY), "loss": (LOSS_KEY, WER_KEY)}
 # Locked by the process that trains there.
 LOCK_FILE = ".lock"
 # A folder with all of these is one of our model_dirs.
@@ -169,7 +170,7 @@ class ModelDir:
           row = json.loads(line)
         except ValueError:
           row = None
-        if not isinstance(row, dict) or not {"epoch", "WER"} <= row.keys():
+        if not isinstance(row, dict) or not {"epoch", WER_KEY} <= row.keys():
           raise UserError(f"{self._file(EVAL_FILE)}, line {number}: not a row of an evaluation; remove the line")
         rows.append(row)
     return rows
