@@ -24,7 +24,8 @@ class TimeSpec(NamedTuple):
   def offsets(self) -> list[int]:
     """The frames that an output is computed from, counted from its own.
 
-    Without a middle, where an even kernel has an odd dilation, they reach one frame farther into the future.
+    Where they have no middle, because the kernel is even and the dilation odd, they reach one frame farther into the
+    future than into the past.
     """
     reach = (self.kernel_size - 1) * self.dilation
     first = -reach if self.is_causal else -(reach // 2)
