@@ -127,16 +127,20 @@ class LogMelSettings(TransformSettings):
     if empty is None:
       return
     begin, end = (self._edge(number, self.num_mel_bins) for number in (empty, empty + 2))
+    remedies = []
     # The first band is the narrowest, and whatever is wider than the spacing of the frequencies holds one.
     narrowest = self._edge(2, self.num_mel_bins) - self._edge(0, self.num_mel_bins)
-    enough = 2 ** math.ceil(math.log2(self.sample_rate / narrowest) + 1e-6)
+    if narrowest > _NARROWEST_HERTZ:
+      remedies.append(f"raise --fft_length to {2 ** math.ceil(math.log2(self.sample_rate / narrowest) + 1e-6)}")
     # A frequency lies in two bands at most.
     fewer = range(min(self.num_mel_bins - 1, self.num_points), 0, -1)
     most = next((count for count in fewer if self._empty_band(count) is None), None)
+    if most:
+      remedies.append(f"lower --num_mel_bins to {most}")
     raise UserError(
       f"--num_mel_bins={self.num_mel_bins} is too many for a Fourier transform of {self.num_points} samples: the band "
       f"from {begin:.2f} to {end:.2f} Hz holds none of its frequencies, which are {self.sample_rate / self.num_points:g} "
-      f"Hz apart; raise --fft_length to {enough}" + (f", or lower --num_mel_bins to {most}" if most else "")
+      f"Hz apart; {' or '.join(remedies) or 'move --lower_edge_hertz and --upper_edge_hertz apart'}"
     )
 
 
@@ -181,6 +185,8 @@ _HERTZ_PER_MEL = 200 / 3
 _BREAK_HERTZ = 1000.0
 _BREAK_MEL = _BREAK_HERTZ / _HERTZ_PER_MEL
 _LOG_STEP = math.log(6.4) / 27
+# No Fourier transform is suggested for the sake of a band below this.
+_NARROWEST_HERTZ = 0.1
 
 
 def _to_mel(hertz: float) -> float:

@@ -213,7 +213,9 @@ def test_two_classes_cannot_mean_two_things_by_one_name(monkeypatch):
     ),
     ({"lower_edge_hertz": 8000.0}, "--lower_edge_hertz=8000.0 is not below the upper edge, 8000 Hz: lower"),
     ({"lower_edge_hertz": 400.0, "upper_edge_hertz": 400.0}, "is not below the upper edge, 400 Hz"),
-    ({"num_mel_bins": 160}, "from 0.00 to 37.47 Hz .* 50 Hz apart; raise --fft_length to 512, or .* to 119$"),
+    ({"num_mel_bins": 160}, "from 0.00 to 37.47 Hz .* 50 Hz apart; raise --fft_length to 512 or lower .* to 119$"),
+    ({"num_mel_bins": 10**18, "lower_edge_hertz": 3000.0}, "50 Hz apart; lower --num_mel_bins to [0-9]+$"),
+    ({"lower_edge_hertz": 410.0, "upper_edge_hertz": 410.001}, "move --lower_edge_hertz and --upper_edge_hertz apart$"),
     ({"num_mel_bins": 2, "lower_edge_hertz": 400.0, "upper_edge_hertz": 450.0}, "raise --fft_length to 512$"),
   ],
 )
@@ -233,7 +235,7 @@ def test_the_remedies_for_empty_bands_help(num_mel_bins, window_ms, lower, width
   try:
     LogMelSettings(num_mel_bins=num_mel_bins, **edges)
   except UserError as error:
-    fft_length, *fewer = (int(number) for number in re.findall(r"(?<= to )\d+(?=$|,)", str(error)))
+    fft_length, *fewer = (int(number) for number in re.findall(r"(?<= to )\d+(?=$| or)", str(error)))
     LogMelSettings(num_mel_bins=num_mel_bins, fft_length=fft_length, **edges)
     assert not fewer or LogMelSettings(num_mel_bins=fewer[0], **edges).num_mel_bins < num_mel_bins
 
