@@ -1,16 +1,21 @@
 """Tests of recipes: what a command line with one becomes, what is refused, and the recipes of this repository."""
 
 import glob
+import math
 import os
+import re
 
 import pytest
 import runs
 from absl import flags
 
 import deep_speech
+import inference
+import speech_flags
 from official_utils.flags import core as flags_core
 from official_utils.misc.errors import UserError
 from speech_flags import recipes
+from transcribe import load_model
 
 NAMES = sorted(os.path.basename(path).removesuffix(".flags") for path in glob.glob(f"{recipes.FOLDER}/*.flags"))
 
@@ -127,3 +132,32 @@ def test_the_program_lists_recipes_and_trains_by_one(tones_dir, tmp_path):
     1,
     "error: --recipe=yours is neither a file nor a recipe; see --list_recipes\n",
   )
+
+
+@pytest.mark.parametrize(
+  ("name", "num_classes", "count"),
+  [("first_version", 29, 8_571_453), ("speech_net", 43, 53_209_707), ("speech_net_small", 29, 79_773)],
+)
+def test_recipes_of_other_systems_have_their_published_sizes(name, num_classes, count):
+  model = speech_flags.model_settings(parse(f"--recipe={name}"))
+  shapes = inference.variable_shapes(model, num_classes)
+  assert sum(math.prod(shape) for variable, shape in shapes.items() if "/moving_" not in variable) == count
+
+
+# What makes the network of any recipe small, by its kind, and its training short.
+SMALLER = {
+  "deep_speech": ["--rnn_hidden_layers=1", "--rnn_hidden_size=8"],
+  "speech_net": ["--stacks=1", "--stack_filters=8", "--stack_dilation_rates=1,3"],
+}
+SHORTER = ["--batch_size=8", "--num_gpus=0", "--train_epochs=1", "--warmup_steps=2", "--dtype=fp32"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_trains_from_its_file_and_transcribes(name, tones_dir, tmp_path):
+  smaller = [f"--recipe={name}", *SMALLER[parse(f"--recipe={name}").network], *SHORTER, "--model_dir=model"]
+  sets = [f"--train_data_dir={tones_dir}/train.tsv", f"--eval_data_dir={tones_dir}/dev.tsv"]
+  done = runs.start(tmp_path, *smaller, *sets, f"--test_data_dir={tones_dir}/test.tsv", "--show_samples=3")
+  assert done.returncode == 0, done.stderr
+  heard = dict(re.findall(r"^(.*)\n  said: .*\n  heard: (.*)$", done.stdout, re.MULTILINE))
+  model = load_model(str(tmp_path / "model/export"))
+  assert len(heard) == 3 and dict(zip(heard, model(list(heard)), strict=True)) == heard
