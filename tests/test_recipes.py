@@ -158,6 +158,7 @@ def test_every_recipe_trains_from_its_file_and_transcribes(name, tones_dir, tmp_
   sets = [f"--train_data_dir={tones_dir}/train.tsv", f"--eval_data_dir={tones_dir}/dev.tsv"]
   done = runs.start(tmp_path, *smaller, *sets, f"--test_data_dir={tones_dir}/test.tsv", "--show_samples=3")
   assert done.returncode == 0, done.stderr
-  heard = dict(re.findall(r"^(.*)\n  said: .*\n  heard: (.*)$", done.stdout, re.MULTILINE))
+  samples = re.findall(r"^(.*)\n  said: .*\n  heard: (.*)$", done.stdout, re.MULTILINE)
+  heard = {path: " ".join(text.split()) for path, text in samples}
   model = load_model(str(tmp_path / "model/export"))
   assert len(heard) == 3 and dict(zip(heard, model(list(heard)), strict=True)) == heard
