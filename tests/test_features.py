@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import fixture_files
 import hypothesis
 import numpy as np
 import pytest
@@ -150,6 +151,16 @@ def test_log_mel_is_librosas_definition(settings, sizes):
   samples = (rng.normal(0, 0.1, 9000) * np.sin(np.arange(9000) / 700)).astype(np.float32)
   result = make_features(dataclasses.replace(settings, feature_norm="none")).compute(samples)
   expected = plain_log_mel(samples.astype(np.float64), settings, *sizes)
+  assert result.shape == expected.shape
+  np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", fixture_files.load_json("log_mel")["index"], ids=lambda case: case["key"])
+def test_log_mel_is_what_librosa_computed(case):
+  samples = fixture_files.load_arrays("features")[case["wave"]].astype(np.float32) / 32768
+  features = make_features(LogMelSettings(feature_norm="none", **case["settings"]))
+  expected = fixture_files.load_arrays("log_mel")[case["key"]]
+  result = features.compute(samples)
   assert result.shape == expected.shape
   np.testing.assert_allclose(result, expected, atol=1e-5)
 
