@@ -6,6 +6,7 @@ import pytest
 from layers import packing
 from layers.dropout import dropout
 from official_utils.lazy import tf
+from official_utils.misc import distribution_utils
 
 FEATURES = 400
 
@@ -55,12 +56,12 @@ def test_what_it_depends_on(change):
 
 
 def test_replicas_draw_differently():
-  strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+  devices = ["/cpu:0", "/cpu:1"]
+  strategy = distribution_utils.get_distribution_strategy(devices)
   with tf.Graph().as_default(), strategy.scope():
     batch = packing.plan(tf.constant([2, 1]), 2)
     outputs = strategy.run(lambda: dropout(tf.ones([3, FEATURES]), batch, 0.4, 1))
-    config = tf.compat.v1.ConfigProto(device_count={"CPU": 2})
-    with tf.compat.v1.Session(config=config) as session:
+    with tf.compat.v1.Session(config=distribution_utils.session_config(devices)) as session:
       first, second = session.run(strategy.experimental_local_results(outputs))
   assert ((first == 0) == (second == 0)).mean() == pytest.approx(0.52, abs=0.06)
 
