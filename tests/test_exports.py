@@ -213,7 +213,7 @@ def change(name, value):
     (change("rnn_hidden_size", -1), "settings.json is damaged .*rnn_hidden_size"),
     (change("rnn_type", "tree"), "settings.json is damaged"),
     (change("sample_rate", "fast"), "settings.json is damaged"),
-    (change("dropout", 0.1), "settings.json: the setting 'dropout' is not known here.*newer version"),
+    (change("depth", 3), "settings.json: the setting 'depth' is not known here.*newer version"),
     (change("format", 2), "settings.json: the format 2 is not known here.*newer version"),
   ],
 )

@@ -93,7 +93,7 @@ def test_another_epsilon_is_added_to_variances(shape, dtype, training):
 
 
 def test_an_early_momentum_makes_plain_averages_until_it_reaches_the_most():
-  momenta = [float(normalization.early_momentum(tf.constant(step), most=0.6)) for step in range(4)]
+  momenta = [float(normalization.early_momentum(tf.constant(step), momentum=0.6)) for step in range(4)]
   assert momenta == pytest.approx([0, 1 / 2, 0.6, 0.6])
   assert float(normalization.early_momentum(tf.constant(10**6))) == pytest.approx(normalization.MOMENTUM)
 
