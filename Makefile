@@ -13,10 +13,10 @@ export PY
 CORPUS ?= mrt
 DEMO_DIR ?= demo
 
-.PHONY: help venv demo test lint test-oldest test-newest bench bench-venv clean
+.PHONY: help venv demo test test-slow lint test-oldest test-newest bench bench-venv clean
 
 help:
-	@echo "make venv | demo | test | lint | test-oldest | test-newest | bench | clean"
+	@echo "make venv | demo | test | test-slow | lint | test-oldest | test-newest | bench | clean"
 
 venv:
 	@.ci/venv .venv "$(VERSIONS)" requirements-dev.txt $(if $(GPU),requirements-gpu.txt)
@@ -31,6 +31,10 @@ demo: venv
 
 test: venv
 	.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+# Trainings of minutes, which show that something is learned, or that nothing is.
+test-slow: venv
+	.venv/bin/python -m pytest -m slow $(PYTEST_ARGS)
 
 lint: venv
 	.venv/bin/python -m ruff check .

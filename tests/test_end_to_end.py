@@ -82,6 +82,7 @@ def transcribes_what_was_not_heard(learning_flags, folder) -> None:
   assert scoring.score([entry.transcript for entry in entries], heard).wer <= 0.1
 
 
+@pytest.mark.slow
 def test_learns_nothing_from_shuffled_transcripts(learning_flags, tmp_path):
   options = dict(flag[2:].split("=", 1) for flag in learning_flags)
   entries = manifest.read_manifest(options["train_data_dir"])
