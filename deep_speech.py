@@ -297,4 +297,4 @@ def main(_: list[str]) -> None:
 
 if __name__ == "__main__":
   define_deep_speech_flags()
-  flags_core.run(main, __doc__, expand=recipes.expand)
+  flags_core.run(main, __doc__, complete=recipes.apply)

@@ -79,7 +79,8 @@ def check_flags(flags_obj: flags.FlagValues) -> None:
     )
   _check_training(flags_obj)
   flags_core.get_loss_scale(flags_obj)
-  values.model_settings(flags_obj)
+  if flags_obj.mode == "train":
+    values.model_settings(flags_obj)
   values.augmenter(flags_obj)
   _check_names(flags_obj)
   _check_contradictions(flags_obj)
@@ -114,7 +115,8 @@ def _check_training(flags_obj: flags.FlagValues) -> None:
 
 def _check_contradictions(flags_obj: flags.FlagValues) -> None:
   """Refuse pairs of flags of which one says the opposite of the other."""
-  if flags_obj.epoch_order == "sorted" and not flags_obj.sortagrad:
+  sortagrad = flags_obj["sortagrad"]
+  if flags_obj.epoch_order == "sorted" and not sortagrad.value and sortagrad.value != sortagrad.default:
     raise UserError(
       "--nosortagrad means nothing with --epoch_order=sorted, where the first epoch goes from short to long like all "
       "others; leave one of them out"

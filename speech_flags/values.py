@@ -63,8 +63,14 @@ def given_vocabulary(flags_obj: flags.FlagValues) -> str | None:
 
 def model_settings(flags_obj: flags.FlagValues) -> settings.ModelSettings:
   """Return the settings of the model that the flags ask for."""
-  chosen = settings.make_settings({name: flags_obj[name].value for name in settings.declarations()})
-  known, given = chosen.values(), given_settings(flags_obj)
+  given = given_settings(flags_obj)
+  # What is given takes the place of what a recipe has for the same.
+  replaced = {"rnn_sizes"} if given.keys() & {"rnn_hidden_layers", "rnn_hidden_size"} else set()
+  if given.get("rnn_sizes"):
+    replaced = {"rnn_hidden_layers", "rnn_hidden_size"}
+  names = settings.declarations().keys() - (replaced - given.keys())
+  chosen = settings.make_settings({name: flags_obj[name].value for name in names})
+  known = chosen.values()
   chosen.network.refuse_replaced(given)
   for name in given:
     if name not in known:

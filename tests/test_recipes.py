@@ -25,7 +25,9 @@ def parse(*options: str) -> flags.FlagValues:
   values = flags.FlagValues()
   deep_speech.define_deep_speech_flags(values)
   flags.DEFINE_multi_string("many", [], "Something to be given several times.", flag_values=values)
-  return flags_core.parse_flags(recipes.expand(["deep_speech.py", *options], values), values)
+  flags_core.parse_flags(["deep_speech.py", *options], values)
+  recipes.apply(values)
+  return values
 
 
 def write(folder, text: str, name: str = "mine.flags") -> str:
@@ -63,10 +65,31 @@ def test_a_recipe_may_build_on_another(tmp_path):
   assert (values.batch_size, values.seed, values.many, values.recipe) == (4, 8, ["c"], path)
 
 
-def test_without_a_recipe_nothing_changes(tmp_path):
-  write(tmp_path, "--seed=8\n")
-  for line in (["p"], ["p", "--seed=3"], ["p", "--", "--recipe=mine.flags"], ["p", "--norecipe"]):
-    assert recipes.expand(line, runs.parse()) == line
+def test_a_recipe_is_found_from_the_file_that_builds_on_it(tmp_path):
+  (tmp_path / "below").mkdir()
+  write(tmp_path / "below", "--seed=7\n", "base.flags")
+  path = write(tmp_path / "below", "--recipe=base.flags\n--batch_size=4\n")
+  assert (parse(f"--recipe={path}").seed, parse(f"--recipe={path}").batch_size) == (7, 4)
+
+
+def test_values_of_a_recipe_do_not_count_as_given(tmp_path):
+  """They may be about what the command line replaces."""
+  for options in (
+    ["--recipe=log_mel_lstm", "--features=spectrogram"],
+    ["--recipe=first_version", "--network=speech_net"],
+    ["--recipe=speech_net", "--epoch_order=sorted"],
+    ["--recipe=streaming", "--rnn_sizes=512,256"],
+    [f"--recipe={write(tmp_path, '--epochs_between_evals=2')}", "--eval_every_minutes=30"],
+  ):
+    deep_speech.speech_flags.check_flags(parse(*options))
+  sizes = parse(f"--recipe={write(tmp_path, '--rnn_sizes=8,16')}", "--rnn_hidden_layers=3")
+  assert speech_flags.model_settings(sizes).network.layer_sizes == (800,) * 3
+  assert speech_flags.model_settings(parse("--recipe=streaming", "--rnn_sizes=8,16")).network.layer_sizes == (8, 16)
+
+
+def test_a_recipe_may_be_named_in_a_file_of_flags(tmp_path):
+  values = parse(f"--flagfile={write(tmp_path, '--recipe=first_version')}")
+  assert (values.features, values.batch_size) == ("magnitude", 32)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +100,7 @@ def test_without_a_recipe_nothing_changes(tmp_path):
     ("--seed=1 --batch_size=3\n", r"mine.flags:1: --seed=1 --batch_size=3 is refused \(invalid literal"),
     ("--network=nonsense\n", r"mine.flags:1: --network=nonsense is refused \(value should be one of"),
     ("--seed\n", "mine.flags:1: '--seed' has no value; write --seed=VALUE"),
+    ("--recipe=original\n--recipe=original\n", "mine.flags:2: '--recipe=original' is the second recipe to build on"),
     ("--recipe=nothing\n", "--recipe=nothing is neither a file nor a recipe; see --list_recipes"),
     ("--recipe=mine.flags\n", "mine.flags: --recipe=mine.flags leads back to where it came from"),
   ],

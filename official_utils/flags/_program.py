@@ -38,7 +38,7 @@ def run(
   main: Callable[[list[str]], int | None],
   description: str,
   arguments: str = "",
-  expand: Callable[[list[str]], list[str]] = list,
+  complete: Callable[[], None] = lambda: None,
 ) -> None:
   """Parse the command line, call `main` and end the process with the right exit code.
 
@@ -50,12 +50,14 @@ def run(
     description: what the program does, for its help, with the layout to be shown.
     arguments: the name of the arguments besides flags in the help, such as "FILE..."; at least one must then be given.
       By default there are none.
-    expand: turns the command line into the one that is parsed.
+    complete: called once the flags are parsed, for what else decides on their values.
   """
 
   def parse(argv: list[str]) -> list[str]:
     logging.get_absl_handler().setFormatter(_LineFormatter())
-    return _parse_or_exit(argv, description, arguments, expand)
+    rest = _parse_or_exit(argv, description, arguments)
+    complete()
+    return rest
 
   sys.exit(commands.run(lambda: app.run(main, flags_parser=parse)))
 
@@ -78,9 +80,7 @@ def help_text(program: str, description: str, flag_values: flags.FlagValues = fl
   return "\n\n".join(paragraphs) + "\n"
 
 
-def _parse_or_exit(
-  argv: list[str], description: str, arguments: str, expand: Callable[[list[str]], list[str]]
-) -> list[str]:
+def _parse_or_exit(argv: list[str], description: str, arguments: str) -> list[str]:
   """Parse the command line into absl's flags, or say what is wrong with it and exit."""
   options = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
   if any(option.startswith("-") and option.lstrip("-") in _HELP_ARGUMENTS for option in options):
@@ -89,7 +89,7 @@ def _parse_or_exit(
   try:
     # Flags may come after arguments.
     flags.FLAGS.set_gnu_getopt(bool(arguments))
-    rest = flags.FLAGS(expand(argv))
+    rest = flags.FLAGS(argv)
   except (flags.Error, ValueError) as error:  # --noclean=1 raises a ValueError.
     hint = "; write ./ before a name that begins with -" if arguments and "Unknown" in str(error) else ""
     sys.exit(commands.complain(_explain(error) + hint, _WRONG_USAGE))
