@@ -52,4 +52,4 @@ def output_length(settings: NetworkSettings) -> Callable[[Any], Any]:
 def step_seconds(settings: ModelSettings) -> float:
   """Compute the time from one output step to the next, in seconds."""
   frames = _MODULES[type(settings.network)].count_frames_per_step(settings.network)
-  return frames * settings.features.stride_ms / 1000
+  return frames * settings.features.frame_seconds

@@ -1,9 +1,9 @@
 """Trains on one corpus with several sets of flags and seeds, and compares what each makes of the test set.
 
-python benchmarks/recipes.py --rows=benchmarks/recipes.txt --data_dir=demo/mrt --out_dir=/tmp/recipes
+python benchmarks/recipes.py --rows=FILE --data_dir=demo/mrt --out_dir=/tmp/recipes
 
-A row is a line "NAME FLAGS..."; the first is what the others are compared with. What is in out_dir already is not
-trained again. All sets need the same test set: differences are paired by its utterances.
+A row is a line "NAME FLAGS..."; the first is what the others are compared with: differences of the last word, the one
+that matters in `mrt`, are paired by utterances. What is in out_dir already is not trained again.
 """
 
 import os
@@ -32,6 +32,7 @@ from data.manifest import read_manifest
 from official_utils.flags import core as flags_core
 from official_utils.misc import files
 from official_utils.misc.errors import UserError
+from training.model_dir import ModelDir
 
 PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "deep_speech.py")
 RESAMPLES = 10_000
@@ -76,7 +77,9 @@ def define_recipes_flags() -> None:
   flags.DEFINE_string("data_dir", None, "The folder with train.tsv, dev.tsv and test.tsv.", required=True)
   flags.DEFINE_string("out_dir", None, "The folder for models and output.", required=True)
   flags.DEFINE_list("seeds", ["1", "2", "3"], "The seeds.")
-  flags.DEFINE_integer("jobs", 1, "How many trainings run side by side, each on its share of the CPU cores.")
+  flags.DEFINE_integer(
+    "jobs", 1, "How many trainings run side by side, each on its share of the CPU cores.", lower_bound=1
+  )
 
 
 def read_rows(path: str) -> list[Row]:
@@ -103,8 +106,6 @@ def train(row: Row, seed: str, data_dir: str, out_dir: str, cores: Sequence[int]
     cores: the CPU cores to use.
   """
   model_dir = os.path.join(out_dir, f"{row.name}-{seed}")
-  if os.path.exists(f"{model_dir}.txt"):
-    return model_dir
   sets = {name: os.path.join(data_dir, f"{name}.tsv") for name in ("train", "dev", "test")}
   count = len(read_manifest(sets["test"]))
   command = [
@@ -112,12 +113,18 @@ def train(row: Row, seed: str, data_dir: str, out_dir: str, cores: Sequence[int]
     *(f"--test_data_dir={sets['test']}", f"--show_samples={count}", "--keep_exports=0", f"--seed={seed}"),
     *(f"--model_dir={model_dir}", "--clean", *row.arguments),
   ]
+  line = shlex.join(command)
+  if os.path.exists(f"{model_dir}.txt"):
+    with open(f"{model_dir}.txt", encoding="utf-8") as file:
+      if file.readline().rstrip("\n") == line:
+        return model_dir
+    raise UserError(f"{model_dir}.txt is of other flags than those of {row.name}; remove it or take another name")
   # A process inherits the cores of the thread that starts it.
   os.sched_setaffinity(0, cores)
   done = subprocess.run(command, capture_output=True, text=True)
   if done.returncode:
-    raise UserError(f"{shlex.join(command)}: {done.stderr.strip() or done.stdout[-500:]}")
-  files.write_atomically(f"{model_dir}.txt", f"{shlex.join(command)}\n{done.stdout}")
+    raise UserError(f"{line}: {done.stderr.strip() or done.stdout[-500:]}")
+  files.write_atomically(f"{model_dir}.txt", f"{line}\n{done.stdout}")
   return model_dir
 
 
@@ -135,7 +142,7 @@ def read_result(model_dir: str) -> Result:
     np.array([each.words.reference_length for each in score.utterances]),
     np.array([said.split()[-1:] != heard.split()[-1:] for _, said, heard in samples], int),
     sum(cycle["train_seconds"] for cycle in cycles) / 60,
-    min(cycles, key=lambda cycle: (cycle["WER"], cycle["CER"]))["epoch"],
+    ModelDir(model_dir).best_evaluation()["epoch"],
     sum(math.prod(shape) for name, shape in shapes.items() if "/moving_" not in name),
   )
 
@@ -170,7 +177,7 @@ def make_table(results: dict[str, list[Result]]) -> str:
     results: for each set of flags, a result a seed; the first set is what the others are compared with.
   """
   lines = [
-    "| flags | parameters | minutes | best epochs | WER, each seed | WER | last word wrong | p |",
+    "| flags | parameters | minutes | best epochs | WER, each seed | WER | last word wrong | its p |",
     "|---|---|---|---|---|---|---|---|",
   ]
   base = np.mean([result.key_errors for result in next(iter(results.values()))], axis=0)
@@ -215,8 +222,14 @@ def main(_: list[str]) -> None:
       free.put(share)
 
   with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-    waiting = {row.name: [pool.submit(work, row, seed) for seed in options.seeds] for row in rows}
-    results = {name: [read_result(future.result()) for future in futures] for name, futures in waiting.items()}
+    waiting = {(row.name, seed): pool.submit(work, row, seed) for row in rows for seed in options.seeds}
+    failed = concurrent.futures.wait(waiting.values(), return_when=concurrent.futures.FIRST_EXCEPTION).not_done
+    for future in failed:
+      future.cancel()
+  results: dict[str, list[Result]] = {}
+  for (name, _), future in waiting.items():
+    if not future.cancelled():
+      results.setdefault(name, []).append(read_result(future.result()))
   print(make_table(results))
 
 

@@ -94,7 +94,7 @@ class Preview:
       samples = on_samples.apply(samples, draw)
       drawn.append(draw)
     features = self._features.compute(samples)
-    frame_rate = 1000 / self._features.settings.stride_ms
+    frame_rate = 1 / self._features.settings.frame_seconds
     # Only to learn what is drawn: the same is drawn again below.
     for on_features, draw in augmenter.draws(OnFeatures, frame_rate, epoch, 0):
       on_features.masks(len(features), self._features.num_bins, draw)

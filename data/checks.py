@@ -67,7 +67,7 @@ def normalize_transcripts(rows: Sequence[NumberedEntry]) -> tuple[list[NumberedE
   for line, entry in rows:
     text = normalize_text(entry.transcript)
     if text != entry.transcript:
-      num_upper_case += text != entry.transcript.strip()
+      num_upper_case += entry.transcript != entry.transcript.lower()
       entry = entry._replace(transcript=text)
     normalized.append((line, entry))
   return normalized, num_upper_case

@@ -66,7 +66,7 @@ class DatasetConfig:
     audio_config: the settings of the features.
     data_path: the manifest.
     vocab_file_path: the vocabulary.
-    sortagrad: whether the first epoch goes from short to long.
+    sortagrad: whether the first epoch goes from short to long; the original's, not read here: batches decide.
     on_unknown: what to do with transcripts that have characters outside the vocabulary: "error" or "drop".
     leave_out_infeasible: whether to leave out utterances that CTC cannot align. Evaluation keeps them: their errors
       count like any others, and their weight in the loss is 0.
@@ -207,7 +207,7 @@ class DeepSpeechDataset:
     if augmenter is None:
       return features
     is_centered = settings.feature_norm == "utterance"
-    return augmenter.augment_features(features, 1000 / settings.stride_ms, epoch, index, is_centered)
+    return augmenter.augment_features(features, 1 / settings.frame_seconds, epoch, index, is_centered)
 
   def _augment(self, augmenter: Augmenter, samples: np.ndarray, epoch: int, index: int) -> np.ndarray:
     """Augment float32 [samples], without a change of length if they became too short for the transcript."""

@@ -3,7 +3,8 @@
 Left to TensorFlow, a time step of a direction is some ten kernels on a GPU, each of which takes longer to start than to
 run. XLA fuses them into a few, and both directions share them: they are one batch of products. XLA wants fixed shapes, so
 the loops run over padded steps. A direction's utterances all begin in the first step, so that padding comes after their
-ends, where nothing reads the state any more and every gradient is zero: the loops need no masks.
+ends, where nothing reads the state any more and every gradient is zero: the loops need no masks, as long as a state has
+bounds, which `cudnn.choose_kernel` sees to.
 """
 
 import functools

@@ -36,8 +36,14 @@ def choose_kernel(
     "native", "cudnn" or "compiled".
 
   Raises:
-    UserError: "cudnn" is asked for and not possible.
+    UserError: "cudnn" or "compiled" is asked for and not possible.
   """
+  if rnn_kernel == "compiled" and rnn_activation != "tanh":
+    # Beyond an utterance's end its loops go on, and a state without bounds may overflow there: infinity times 0 is no 0.
+    raise UserError(
+      f"--rnn_kernel=compiled computes padding too, where --rnn_activation={rnn_activation} may grow without end; give "
+      "--rnn_kernel=auto or native"
+    )
   if rnn_kernel in ("native", "compiled"):
     return rnn_kernel
   faults = []

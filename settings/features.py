@@ -28,6 +28,11 @@ class FeatureSettings(Settings):
     window_and_hop(self.sample_rate, self.window_ms, self.stride_ms)
 
   @property
+  def frame_seconds(self) -> float:
+    """The time from one frame to the next, which is a whole number of samples."""
+    return window_and_hop(self.sample_rate, self.window_ms, self.stride_ms)[1] / self.sample_rate
+
+  @property
   def needs_statistics(self) -> bool:
     """Whether the features of an utterance depend on the training set."""
     return self.feature_norm in ("corpus", "running")

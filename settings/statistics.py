@@ -45,6 +45,8 @@ def read_statistics(path: str) -> FeatureStatistics:
     not isinstance(values, dict)
     or values.keys() != {"mean", "deviation"}
     or not all(map(_are_numbers, values.values()))
+    or len(values["mean"]) != len(values["deviation"])
+    or min(values["deviation"], default=0) < 0
   ):
     raise UserError(f"{path} is damaged: it does not hold a mean and a deviation for each bin; {remedy}")
   return FeatureStatistics(**{name: tuple(map(float, numbers)) for name, numbers in values.items()})

@@ -81,7 +81,7 @@ def check_flags(flags_obj: flags.FlagValues) -> None:
   flags_core.get_loss_scale(flags_obj)
   if flags_obj.mode == "train":
     values.model_settings(flags_obj)
-  values.augmenter(flags_obj)
+    values.augmenter(flags_obj)
   _check_names(flags_obj)
   _check_contradictions(flags_obj)
   values.wer_threshold(flags_obj)

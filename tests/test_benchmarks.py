@@ -529,6 +529,9 @@ def test_recipes_are_compared_by_seeds_and_resumed(tmp_path, tones_dir):
   result = recipes.read_result(str(tmp_path / "out/small-1"))
   test_set = manifest.read_manifest(f"{tones_dir}/test.tsv")
   assert sorted(result.words) == sorted(len(entry.transcript.split()) for entry in test_set)
+  (tmp_path / "rows.txt").write_text("small --seed=3\n")
+  done = start(tmp_path, "recipes.py", *arguments)
+  assert done.returncode == 1 and "small-1.txt is of other flags than those of small; remove it" in done.stderr
   (tmp_path / "rows.txt").write_text("wrong --nonsense=1\n")
   done = start(tmp_path, "recipes.py", *arguments)
   assert done.returncode == 1 and "Unknown command line flag 'nonsense'" in done.stderr

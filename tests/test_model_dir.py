@@ -297,7 +297,7 @@ def test_the_vocabulary_beside_a_checkpoint_is_its_own(tmp_path):
 def test_a_checkpoint_of_a_larger_network_is_refused(tmp_path):
   fixture_files.copy_checkpoint(tmp_path)
   given = {"rnn_hidden_layers": 1, "rnn_hidden_size": 8, "use_bias": False}
-  with pytest.raises(UserError, match=r"dense/bias is \[29\] there and absent here; set --mask_padding, --rnn_type"):
+  with pytest.raises(UserError, match=r"dense/bias is \[29\] there and absent here; set --vocabulary_file"):
     run_folder.find_checkpoint(str(tmp_path), None, given, None, DEFAULT_VOCABULARY)
 
 

@@ -58,6 +58,11 @@ def test_a_step_lasts_as_long_as_its_frames(network, stride_ms, seconds):
   assert (rule(10**6) - rule(0)) * seconds == pytest.approx(10**6 * stride_ms / 1000)
 
 
+def test_a_step_is_a_whole_number_of_samples():
+  features = SpectrogramSettings(sample_rate=22050)
+  assert networks.step_seconds(ModelSettings(features=features)) == pytest.approx(4 * 220 / 22050)
+
+
 @pytest.mark.parametrize(("time_subsampling", "seconds"), [(1, 0.01), (2, 0.02), (4, 0.04)])
 def test_a_step_lasts_as_long_as_the_subsampling_says(time_subsampling, seconds):
   for conv_layout in ("official", "paper"):

@@ -128,6 +128,8 @@ def test_every_recipe_is_accepted_and_every_line_has_a_reason(name):
     lines = file.read().splitlines()
   assert lines[0].startswith("# ") and not lines[0].endswith(".")
   assert all(line.startswith(("# ", "--")) for line in lines)
+  # A reason stands above every few flags.
+  assert all(any(line.startswith("# ") for line in lines[start : start + 8]) for start in range(len(lines) - 7))
 
 
 def test_the_original_has_our_defaults():

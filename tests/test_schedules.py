@@ -8,7 +8,7 @@ import pytest
 from official_utils.lazy import tf
 from official_utils.misc.errors import UserError
 from training.model_dir import ModelDir
-from training.schedules import SHAPES, Schedule, count_plateaus
+from training.schedules import Schedule, count_plateaus
 
 
 def factors(schedule: Schedule, steps) -> list[float]:
@@ -112,7 +112,7 @@ def test_a_warm_up_longer_than_the_run_is_refused():
     Schedule("constant", 70).of_run(lambda: 70)
 
 
-@pytest.mark.parametrize("shape", sorted(SHAPES.keys() - {"constant"}))
+@pytest.mark.parametrize("shape", ["cosine", "exponential"])
 def test_steps_that_nobody_counted_are_asked_for(shape):
-  with pytest.raises(UserError, match=f"--learning_rate_schedule={shape} with --warmup_steps=0 .* run_deep_speech"):
+  with pytest.raises(UserError, match=f"--learning_rate_schedule={shape} follows .* run_deep_speech"):
     Schedule(shape).factor(tf.constant(0))

@@ -271,7 +271,8 @@ def test_statistics_are_read_as_they_are_written(tmp_path):
 @pytest.mark.parametrize(
   "content",
   ["{", "[]", "\x80", '{"mean": [1]}', '{"mean": [1], "deviation": 2}', '{"mean": [1], "deviation": [NaN]}']
-  + ['{"mean": [true], "deviation": [1]}', '{"mean": ["1"], "deviation": [1]}'],
+  + ['{"mean": [true], "deviation": [1]}', '{"mean": ["1"], "deviation": [1]}']
+  + ['{"mean": [1], "deviation": [1, 2]}', '{"mean": [1], "deviation": [-1]}'],
 )
 def test_damaged_statistics_are_said(content, tmp_path):
   path = tmp_path / settings.STATISTICS_FILE

@@ -78,10 +78,9 @@ def check_shapes(
       f"{checkpoint} holds {name}, which training with these flags does not keep; give {_STATE_FLAGS} as before, or "
       "another --model_dir"
     )
-  shaping = ", ".join(f"--{setting.name}" for setting in settings.network.declarations())
   raise UserError(
-    f"{checkpoint} does not fit the network asked for: {name} is {found} there and {asked} here; set {shaping}, "
-    "--loss_scale and --vocabulary_file to what it was trained with"
+    f"{checkpoint} does not fit the network asked for: {name} is {found} there and {asked} here; set --vocabulary_file and "
+    f"the flags of --network={settings.network.kind} and --features={settings.features.kind} to what it was trained with"
   )
 
 

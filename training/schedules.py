@@ -72,10 +72,10 @@ class Schedule:
     """
     if self.is_constant:
       return 1.0
-    if self.total_steps is None:
+    if self.total_steps is None and self.learning_rate_schedule in ("cosine", "exponential"):
       raise UserError(
-        f"--learning_rate_schedule={self.learning_rate_schedule} with --warmup_steps={self.warmup_steps} follows the "
-        "steps of a run, and they are known to run_deep_speech only; train with it, or leave both flags out"
+        f"--learning_rate_schedule={self.learning_rate_schedule} follows the steps of a run, and they are known to "
+        "run_deep_speech only; train with it, or leave it out"
       )
     with tf.name_scope("schedule"):
       done = tf.cast(step, tf.float32)
