@@ -224,10 +224,7 @@ class Network(NamedTuple):
     name = f"{self.settings.normalization}_normalization" + (f"_{number}" if number else "")
     if self.settings.normalization == "layer":
       return normalization.layer_norm(inputs, name)
-    momentum: Any = self.settings.norm_momentum
-    step = tf.compat.v1.train.get_global_step()
-    if training and self.settings.mask_padding and step is not None:
-      momentum = normalization.early_momentum(step, momentum)
+    momentum = normalization.current_momentum(self.settings.norm_momentum, training, self.settings.mask_padding)
     return batch_norm(inputs, training, name, mask, momentum)
 
   def _drop(self, rows, batch, training, number):

@@ -106,7 +106,5 @@ class SpeechNet(NamedTuple):
 
   def _normalize(self, rows: "tf.Tensor", training: bool, name: str) -> "tf.Tensor":
     """Apply batch normalisation with SpeechNet's settings."""
-    step = tf.compat.v1.train.get_global_step()
-    is_early = self.settings.mask_padding and step is not None
-    momentum = normalization.early_momentum(step, MOMENTUM) if is_early else MOMENTUM
+    momentum = normalization.current_momentum(MOMENTUM, training, self.settings.mask_padding)
     return normalization.batch_norm(rows, training, name, momentum=momentum, epsilon=EPSILON)

@@ -13,7 +13,6 @@ if __name__ == "__main__":
   sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 import concurrent.futures
-import json
 import math
 import queue
 import re
@@ -133,16 +132,15 @@ def read_result(model_dir: str) -> Result:
   with open(f"{model_dir}.txt", encoding="utf-8") as file:
     samples = sorted(SAMPLE.findall(file.read()))
   score = scoring.score([said for _, said, _ in samples], [heard for _, _, heard in samples])
-  with open(os.path.join(model_dir, "eval.jsonl"), encoding="utf-8") as file:
-    cycles = [json.loads(line) for line in file]
+  run = ModelDir(model_dir)
   settings, labels = inference.read_description(model_dir)
   shapes = inference.variable_shapes(settings, len(labels))
   return Result(
     np.array([each.words.errors for each in score.utterances]),
     np.array([each.words.reference_length for each in score.utterances]),
     np.array([said.split()[-1:] != heard.split()[-1:] for _, said, heard in samples], int),
-    sum(cycle["train_seconds"] for cycle in cycles) / 60,
-    ModelDir(model_dir).best_evaluation()["epoch"],
+    sum(cycle["train_seconds"] for cycle in run.evaluations()) / 60,
+    run.best_evaluation()["epoch"],
     sum(math.prod(shape) for name, shape in shapes.items() if "/moving_" not in name),
   )
 
@@ -223,8 +221,8 @@ def main(_: list[str]) -> None:
 
   with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
     waiting = {(row.name, seed): pool.submit(work, row, seed) for row in rows for seed in options.seeds}
-    failed = concurrent.futures.wait(waiting.values(), return_when=concurrent.futures.FIRST_EXCEPTION).not_done
-    for future in failed:
+    # After a failure the others, most of which have not begun, are in vain.
+    for future in concurrent.futures.wait(waiting.values(), return_when=concurrent.futures.FIRST_EXCEPTION).not_done:
       future.cancel()
   results: dict[str, list[Result]] = {}
   for (name, _), future in waiting.items():

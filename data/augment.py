@@ -20,6 +20,7 @@ from data.augmentation.augmenter import KINDS, Augmenter, make_augmenter
 from data.augmentation.masks import OnFeatures
 from data.augmentation.parameters import Draw, Strength, describe
 from data.augmentation.recordings import Recordings
+from data.augmentation.signals import power
 from data.augmentation.waveforms import OnSamples
 from data.features import make_features
 from official_utils.flags import core as flags_core
@@ -128,7 +129,7 @@ class Preview:
 
 def level(samples: np.ndarray) -> float:
   """Return the level of float [samples] in decibels below full scale."""
-  return max(QUIETEST_DECIBELS, 10 * np.log10(np.mean(np.square(samples, dtype=np.float64)) + 1e-30))
+  return max(QUIETEST_DECIBELS, 10 * np.log10(power(samples) + 1e-30))
 
 
 def centroid(samples: np.ndarray, sample_rate: int) -> float:

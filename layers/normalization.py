@@ -28,6 +28,18 @@ def early_momentum(step: "tf.Tensor", momentum: float = MOMENTUM) -> "tf.Tensor"
   return tf.minimum(momentum, step / (step + 1.0))
 
 
+def current_momentum(momentum: float, training: bool, mask_padding: bool) -> "tf.Tensor | float":
+  """Return the momentum of this step: an early one in training with masks, if steps are counted.
+
+  Args:
+    momentum: the momentum later on.
+    training: whether moving averages are recorded.
+    mask_padding: whether padding is kept out of results, or else the averages are those of the systems that were ported.
+  """
+  step = tf.compat.v1.train.get_global_step()
+  return early_momentum(step, momentum) if training and mask_padding and step is not None else momentum
+
+
 def batch_norm(
   inputs: "tf.Tensor",
   training: bool,

@@ -1,6 +1,7 @@
 """Declares settings: frozen dataclasses whose fields are declared once, with type, default, limits and help."""
 
 import dataclasses
+import math
 from typing import Any, ClassVar, NamedTuple, cast
 
 from official_utils.misc.errors import UserError
@@ -16,6 +17,7 @@ class Declaration(NamedTuple):
     help: its meaning.
     choices: the values allowed; None for any.
     at_least: the smallest value allowed; None for any.
+    below: with `at_least`, what a value must be less than.
     case_sensitive: whether upper and lower case matter in a choice.
   """
 
@@ -25,6 +27,7 @@ class Declaration(NamedTuple):
   help: str
   choices: tuple[str, ...] | None = None
   at_least: int | None = None
+  below: float = math.inf
   case_sensitive: bool = True
 
   def check(self, value: Any) -> None:
@@ -33,8 +36,8 @@ class Declaration(NamedTuple):
       wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}[self.types[-1]]
     elif self.choices is not None and value not in self.choices:
       wanted = f"one of {', '.join(self.choices)}"
-    elif self.at_least is not None and not self.at_least <= value < float("inf"):
-      wanted = f"{self.at_least} or more"
+    elif self.at_least is not None and not self.at_least <= value < self.below:
+      wanted = f"{self.at_least} or more" + (f", and less than {self.below}" if self.below < math.inf else "")
     else:
       return
     raise UserError(f"--{self.name}={value} is out of range; give {wanted}")

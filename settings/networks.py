@@ -2,7 +2,8 @@
 
 import dataclasses
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import ClassVar
 
 from official_utils.misc.errors import UserError
 from settings.declaration import Settings, setting
@@ -18,6 +19,9 @@ class NetworkSettings(Settings):
     original does: the result of an utterance depends on the length of the others in the batch.""",
   )
 
+  # For a setting, those that it takes the place of if it is not empty.
+  replaces: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
   def refuse_replaced(self, given: Collection[str]) -> None:
     """Refuse settings that another one replaces.
 
@@ -31,6 +35,7 @@ class DeepSpeech2Settings(NetworkSettings):
   """DeepSpeech2: two convolutions, a recurrent stack and a dense layer."""
 
   kind = "deep_speech"
+  replaces = {"rnn_sizes": ("rnn_hidden_layers", "rnn_hidden_size")}
 
   rnn_type: str = setting(
     "gru",
@@ -75,7 +80,7 @@ class DeepSpeech2Settings(NetworkSettings):
     choices=("batch", "layer"),
   )
   norm_momentum: float = setting(
-    0.997, "The share of its moving averages that batch normalisation keeps in a step; below 1.", at_least=0
+    0.997, "The share of its moving averages that batch normalisation keeps in a step; below 1.", at_least=0, below=1
   )
   rnn_sizes: str = setting(
     "",
@@ -118,14 +123,12 @@ class DeepSpeech2Settings(NetworkSettings):
     """The share of the outputs of each recurrent layer and of the layer of fc_units that training sets to zero, the same
     ones in all steps of an utterance; below 1.""",
     at_least=0,
+    below=1,
   )
 
   def __post_init__(self) -> None:
     """Refuse values and combinations of values that make no network."""
     super().__post_init__()
-    for name in ("norm_momentum", "dropout"):
-      if getattr(self, name) >= 1:
-        raise UserError(f"--{name}={getattr(self, name)} is out of range; give 0 or more, and less than 1")
     if self.time_subsampling not in (0, 1, 2, 4):
       raise UserError(f"--time_subsampling={self.time_subsampling} is out of range; give 0, 1, 2 or 4")
     if not re.fullmatch(r"([1-9]\d*(,[1-9]\d*)*)?", self.rnn_sizes, re.ASCII):
@@ -141,7 +144,7 @@ class DeepSpeech2Settings(NetworkSettings):
 
   def refuse_replaced(self, given: Collection[str]) -> None:
     """Refuse the number and the size of recurrent layers beside their list; see `NetworkSettings.refuse_replaced`."""
-    for name in ("rnn_hidden_layers", "rnn_hidden_size"):
+    for name in self.replaces["rnn_sizes"]:
       if self.rnn_sizes and name in given:
         raise UserError(
           f"--rnn_sizes={self.rnn_sizes} and --{name}={getattr(self, name)} disagree, and both say how large the "

@@ -122,7 +122,7 @@ def _check_contradictions(flags_obj: flags.FlagValues) -> None:
       "others; leave one of them out"
     )
   epochs, minutes = flags_obj["epochs_between_evals"], flags_obj.eval_every_minutes
-  if minutes is not None and (epochs.present or epochs.value != epochs.default):
+  if minutes is not None and values.is_given(epochs):
     raise UserError(
       f"--epochs_between_evals={epochs.value} and --eval_every_minutes={minutes:g} both say when to evaluate; give one "
       "of them"

@@ -49,11 +49,15 @@ def wer_threshold(flags_obj: flags.FlagValues) -> float | None:
   return given.pop() if given else None
 
 
+def is_given(flag: flags.Flag) -> bool:
+  """Tell whether a flag was given; a program of one's own may set a value without a command line."""
+  return bool(flag.present) or flag.value != flag.default
+
+
 def given_settings(flags_obj: flags.FlagValues) -> dict[str, Any]:
   """Return the model settings given on the command line, by name."""
   chosen = {name: flags_obj[name] for name in settings.declarations()}
-  # A program of one's own may set a value without a command line.
-  return {name: flag.value for name, flag in chosen.items() if flag.present or flag.value != flag.default}
+  return {name: flag.value for name, flag in chosen.items() if is_given(flag)}
 
 
 def given_vocabulary(flags_obj: flags.FlagValues) -> str | None:
@@ -65,10 +69,12 @@ def model_settings(flags_obj: flags.FlagValues) -> settings.ModelSettings:
   """Return the settings of the model that the flags ask for."""
   given = given_settings(flags_obj)
   # What is given takes the place of what a recipe has for the same.
-  replaced = {"rnn_sizes"} if given.keys() & {"rnn_hidden_layers", "rnn_hidden_size"} else set()
-  if given.get("rnn_sizes"):
-    replaced = {"rnn_hidden_layers", "rnn_hidden_size"}
-  names = settings.declarations().keys() - (replaced - given.keys())
+  names = set(settings.declarations())
+  for name, others in [pair for network in settings.NETWORKS.values() for pair in network.replaces.items()]:
+    if given.get(name):
+      names -= {*others} - given.keys()
+    elif given.keys() & {*others}:
+      names -= {name} - given.keys()
   chosen = settings.make_settings({name: flags_obj[name].value for name in names})
   known = chosen.values()
   chosen.network.refuse_replaced(given)

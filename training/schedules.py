@@ -72,11 +72,6 @@ class Schedule:
     """
     if self.is_constant:
       return 1.0
-    if self.total_steps is None and self.learning_rate_schedule in ("cosine", "exponential"):
-      raise UserError(
-        f"--learning_rate_schedule={self.learning_rate_schedule} follows the steps of a run, and they are known to "
-        "run_deep_speech only; train with it, or leave it out"
-      )
     with tf.name_scope("schedule"):
       done = tf.cast(step, tf.float32)
       warmth = tf.minimum(1.0, done / self.warmup_steps) if self.warmup_steps else 1.0
@@ -101,7 +96,12 @@ def count_plateaus(rates: Iterable[float], patience: int) -> int:
 
 def _progress(schedule: Schedule, steps: "tf.Tensor") -> "tf.Tensor":
   """Return which share of the run after the warm-up is done."""
-  return tf.minimum(1.0, steps / ((schedule.total_steps or 0) - schedule.warmup_steps))
+  if schedule.total_steps is None:
+    raise UserError(
+      f"--learning_rate_schedule={schedule.learning_rate_schedule} follows the steps of a run, and they are known to "
+      "run_deep_speech only; train with it, or leave it out"
+    )
+  return tf.minimum(1.0, steps / (schedule.total_steps - schedule.warmup_steps))
 
 
 def _cosine(schedule: Schedule, steps: "tf.Tensor") -> "tf.Tensor":

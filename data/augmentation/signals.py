@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from data.spectra import periodic_hann
+
 # The window of the phase vocoder, in seconds. Twice as much blurs speech by half as much again.
 VOCODER_SECONDS = 0.032
 # Frames of the phase vocoder overlap by three quarters.
@@ -33,7 +35,7 @@ def stretch(samples: np.ndarray, rate: float, sample_rate: float) -> np.ndarray:
   """
   window_size = OVERLAP * max(1, round(VOCODER_SECONDS * sample_rate / OVERLAP))
   hop = window_size // OVERLAP
-  window = np.hanning(window_size + 1)[:-1].astype(np.float32)
+  window = periodic_hann(window_size).astype(np.float32)
   # Frames are centred at multiples of the hop; the last one, of zeros, ends the last interval.
   padded = np.pad(samples, (window_size // 2, window_size // 2 + 2 * hop))
   frames = np.lib.stride_tricks.sliding_window_view(padded, window_size)[::hop]
